@@ -3,7 +3,8 @@
 //
 // It answers with facts (names, numbers, codes), never with the standard's prose. Open reads the dictionary; nothing is
 // read before, and nothing is kept when the caller lets go of it. A Version is indexed when it is first asked for, and a
-// segment, type, table or structure decoded when it is first asked for; versions that agree share it.
+// segment, type, table or structure decoded when it is first asked for; versions that agree share it. Describe names an
+// address, Structure.Check says where a message leaves its structure.
 //
 // The facts lie in dictionary.bin, where whatever is equal is kept once: 228 KB in the binary, 686 KB decompressed, 2 MB of
 // memory when open. On one core of a small server Open takes 7 ms, a version's index 0.1 ms, a name 0.4 µs (BenchmarkOpen,
