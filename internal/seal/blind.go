@@ -107,7 +107,7 @@ func (r *Ring) blindRoot(ctx context.Context, s slot, create bool) (*[keySize]by
 		switch {
 		case err == nil:
 			raw, err = r.unwrap(ctx, w)
-		case isMissing(err) && create:
+		case errors.Is(err, ErrKeyMissing) && create:
 			raw, err = r.draw(ctx, id)
 			if errors.Is(err, ErrKeyExists) {
 				continue

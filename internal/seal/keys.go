@@ -3,7 +3,6 @@ package seal
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -44,7 +43,7 @@ func (r *Ring) sealing(ctx context.Context, s slot) (*dataKey, error) {
 			}
 		}
 		var err error
-		if k, err = r.make(ctx, s); err != nil {
+		if k, err = r.fresh(ctx, s); err != nil {
 			return nil, err
 		}
 	}
@@ -159,8 +158,8 @@ func (r *Ring) keep(id KeyID, raw []byte) (*dataKey, error) {
 	return k, nil
 }
 
-// make draws a new data key for a slot; it is in the store before it is used. The caller holds the lock.
-func (r *Ring) make(ctx context.Context, s slot) (*dataKey, error) {
+// fresh draws a new data key for a slot; it is in the store before it is used. The caller holds the lock.
+func (r *Ring) fresh(ctx context.Context, s slot) (*dataKey, error) {
 	var serial [9]byte
 	if _, err := io.ReadFull(r.rand, serial[:]); err != nil {
 		return nil, fmt.Errorf("draw a key's serial: %w", err)
@@ -239,6 +238,3 @@ func (r *Ring) Periods(ctx context.Context, org uint32) ([]Period, error) {
 	slices.Sort(ps)
 	return slices.Compact(ps), nil
 }
-
-// isMissing tells an absent key from one that cannot be read.
-func isMissing(err error) bool { return errors.Is(err, ErrKeyMissing) }
