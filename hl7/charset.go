@@ -310,8 +310,10 @@ func (m *Message) setCharset(c charsetID) {
 		m.mask = m.masked
 	}
 	for i := range m.segs {
-		if own := m.segs[i].own; own != nil {
-			m.segs[i].own = &owned{text: own.text, mask: m.maskText(own.text), term: own.term}
+		if s := &m.segs[i]; s.own != 0 {
+			o := *m.owned[s.own-1]
+			o.mask = m.maskText(o.text)
+			m.keep(s, o)
 		}
 	}
 	m.indexHeader()

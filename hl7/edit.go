@@ -319,9 +319,7 @@ func appendRepeated(b []byte, c byte, n int) []byte {
 
 // own gives segment i new content, and looks again at what MSH says if it is that.
 func (m *Message) own(i int, text []byte) {
-	term := m.terminator(i)
-	m.segs[i].own = &owned{text: text, mask: m.maskText(text), term: term}
-	m.edited = true
+	m.keep(&m.segs[i], owned{text: text, mask: m.maskText(text), term: m.terminator(i)})
 	if i == 0 && !m.override {
 		if c := m.declaredCharset(); c != m.charset {
 			m.setCharset(c)

@@ -1,8 +1,9 @@
 package hl7
 
 import (
-	"bytes"
+	"encoding/binary"
 	"fmt"
+	"math/bits"
 	"slices"
 )
 
@@ -18,6 +19,7 @@ type Message struct {
 
 	sep      Separators
 	segs     []segment
+	owned    []*owned        // content of the segments that are not as received any more
 	msh      [mshIndexed]int // where MSH-n begins (n from 2), while MSH is as it was received; 0: not there
 	charset  charsetID
 	override bool // charset comes from OverrideCharset and not from MSH-18
@@ -65,7 +67,7 @@ func Parse(b []byte) (*Message, error) {
 func (m *Message) Reset(b []byte) error {
 	m.wire, m.buf, m.mask = b, b, nil
 	m.segs = m.segs[:0]
-	m.msh[mshIndexed-1] = 0
+	m.owned = nil // clones may share it
 	m.edited, m.override = false, false
 	m.charset = charsetASCII
 	m.utf16 = utf16None
@@ -117,14 +119,24 @@ func leading(b []byte) int {
 func (m *Message) indexHeader() {
 	m.msh = [mshIndexed]int{}
 	mask := m.maskOf(0)
-	at := 4
-	for n := 2; n < mshIndexed && at <= len(mask); n++ {
-		m.msh[n] = at
-		i := bytes.IndexByte(mask[at:], m.sep.Field)
-		if i < 0 {
-			return
+	m.msh[2] = 4
+	pattern := uint64(m.sep.Field) * everyOne
+	n, at := 3, 4
+	for ; at <= len(mask)-8; at += 8 {
+		for hits := matches(binary.LittleEndian.Uint64(mask[at:]), pattern); hits != 0; hits &= hits - 1 {
+			m.msh[n] = at + bits.TrailingZeros64(hits)/8 + 1
+			if n++; n == mshIndexed {
+				return
+			}
 		}
-		at += i + 1
+	}
+	for ; at < len(mask); at++ {
+		if mask[at] == m.sep.Field {
+			m.msh[n] = at + 1
+			if n++; n == mshIndexed {
+				return
+			}
+		}
 	}
 }
 
@@ -154,6 +166,7 @@ func (m *Message) Bytes() []byte {
 func (m *Message) Clone() *Message {
 	c := *m
 	c.segs = slices.Clone(m.segs)
+	c.owned = slices.Clone(m.owned)
 	c.transcoded, c.masked = nil, nil
 	if m.utf16 != utf16None {
 		c.buf = slices.Clone(m.buf) // m's next Reset writes there

@@ -17,17 +17,14 @@ func nth(mask []byte, s span, separator byte, n int) (span, bool) {
 		}
 	}
 	at := s.at
-	for ; n > 1; n-- {
-		i := bytes.IndexByte(mask[at:s.end], separator)
-		if i < 0 {
+	if n > 1 {
+		after, _ := skip(mask[at:s.end], separator, n-1)
+		if after < 0 {
 			return span{}, false
 		}
-		at += i + 1
+		at += after
 	}
-	if i := bytes.IndexByte(mask[at:s.end], separator); i >= 0 {
-		return span{at, at + i}, true
-	}
-	return span{at, s.end}, true
+	return span{at, at + next(mask[at:s.end], separator)}, true
 }
 
 // pieces is one more than the number of separators.
@@ -50,7 +47,7 @@ func (m *Message) field(i, n int) (span, bool) {
 		return nth(mask, span{4, len(mask)}, m.sep.Field, n)
 	case n == 1:
 		return span{3, 4}, true
-	case i > 0 || n >= mshIndexed || m.edited:
+	case i > 0 || n >= mshIndexed || s.own != 0:
 		return nth(mask, span{4, len(mask)}, m.sep.Field, n-1)
 	}
 	at := m.msh[n]

@@ -7,11 +7,12 @@ import (
 	"slices"
 )
 
-// A segment is a line of the message: where its content lies in buf, and where the next one begins.
+// A segment is a line of the message: where its content lies in buf, and where the next one begins. It holds no pointer, so
+// that filling a list of them costs the garbage collector nothing.
 type segment struct {
 	at, end, next int
 	name          name
-	own           *owned // set once the segment is not as received any more
+	own           int32 // 1 + place in Message.owned, once the segment is not as received any more
 }
 
 // owned is a segment's new content. It is replaced and never written to, so that clones may share it.
@@ -148,8 +149,8 @@ func (m *Message) add(at, end, next int) {
 // text is the content of segment i, without its terminator.
 func (m *Message) text(i int) []byte {
 	s := &m.segs[i]
-	if s.own != nil {
-		return s.own.text
+	if s.own != 0 {
+		return m.owned[s.own-1].text
 	}
 	return m.buf[s.at:s.end:s.end]
 }
@@ -158,8 +159,8 @@ func (m *Message) text(i int) []byte {
 func (m *Message) maskOf(i int) []byte {
 	s := &m.segs[i]
 	switch {
-	case s.own != nil:
-		return s.own.mask
+	case s.own != 0:
+		return m.owned[s.own-1].mask
 	case m.mask != nil:
 		return m.mask[s.at:s.end]
 	}
@@ -168,8 +169,8 @@ func (m *Message) maskOf(i int) []byte {
 
 func (m *Message) terminator(i int) []byte {
 	s := &m.segs[i]
-	if s.own != nil {
-		return s.own.term
+	if s.own != 0 {
+		return m.owned[s.own-1].term
 	}
 	return m.buf[s.end:s.next]
 }
@@ -251,13 +252,24 @@ func (m *Message) InsertSegment(at int, raw []byte) error {
 	}
 	term := m.usualTerminator()
 	if last := at - 1; len(m.terminator(last)) == 0 {
-		m.segs[last].own = &owned{text: m.text(last), mask: m.maskOf(last), term: term}
+		m.keep(&m.segs[last], owned{text: m.text(last), mask: m.maskOf(last), term: term})
 	}
 	text := slices.Clone(raw)
-	s := segment{name: readName(text, m.sep.Field), own: &owned{text: text, mask: m.maskText(text), term: term}}
+	s := segment{name: readName(text, m.sep.Field)}
+	m.keep(&s, owned{text: text, mask: m.maskText(text), term: term})
 	m.segs = slices.Insert(m.segs, at, s)
-	m.edited = true
 	return nil
+}
+
+// keep makes o the content of s.
+func (m *Message) keep(s *segment, o owned) {
+	m.edited = true
+	if s.own != 0 {
+		m.owned[s.own-1] = &o
+		return
+	}
+	m.owned = append(m.owned, &o)
+	s.own = int32(len(m.owned))
 }
 
 // AppendSegment puts a segment, in its wire form and without a terminator, behind the last.
