@@ -195,8 +195,19 @@ func (d *DB) try(batch []*change) (culprit int, err error) {
 				return &applyError{i, err}
 			}
 		}
+		tx.change = -1
+		for _, fn := range tx.atEnd {
+			if err := fn(tx); err != nil {
+				return err
+			}
+		}
 		return tx.run.flush(ctx, tx)
 	})
+	if err == nil {
+		for _, fn := range tx.onCommit {
+			fn()
+		}
+	}
 	var own *applyError
 	if errors.As(err, &own) && !errors.Is(err, ErrOutcomeUnknown) && !errors.Is(err, ErrStopped) && !errors.Is(err, ErrFull) {
 		return own.change, own.err

@@ -404,3 +404,56 @@ func BenchmarkCommit(b *testing.B) {
 		})
 	}
 }
+
+func TestWhatAGroupGathersIsWrittenOnceAndToldOnlyWhenKept(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, address string) {
+		var failing atomic.Bool
+		d := open(t, address, func(c *db.Config) {
+			c.Fault = func(s db.Stage) error {
+				if failing.Load() && s == db.BeforeCommit {
+					return errors.New("broken by the test")
+				}
+				return nil
+			}
+		})
+		var told atomic.Int64
+		key := new(int)
+		one := func() error {
+			return d.Commit(context.Background(), 0, func(tx *db.Tx) error {
+				names := tx.Shared(key, func() any {
+					names := new([]string)
+					tx.AtEnd(func(tx *db.Tx) error {
+						line, err := tx.Line()
+						if err != nil {
+							return err
+						}
+						return tx.Insert(things, line.Take(1), nil, fmt.Sprint(len(*names)), nil, nil, nil)
+					})
+					tx.OnCommit(func() { told.Add(int64(len(*names))) })
+					return names
+				}).(*[]string)
+				*names = append(*names, "x")
+				return nil
+			})
+		}
+		var wg sync.WaitGroup
+		for range 20 {
+			wg.Go(func() {
+				if err := one(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if told.Load() != 20 {
+			t.Errorf("told of %d", told.Load())
+		}
+		failing.Store(true)
+		if err := one(); err == nil {
+			t.Error("a failed commit was told as kept")
+		}
+		if told.Load() != 20 {
+			t.Error("a failed commit was told")
+		}
+	})
+}

@@ -18,6 +18,9 @@ type Tx struct {
 	run      runner
 	later    []later // what is sent together before the commit; PostgreSQL only
 	change   int     // which change of the group is being applied
+	kept     map[any]any
+	atEnd    []func(*Tx) error
+	onCommit []func()
 }
 
 // runner executes single statements on the transaction's connection.
@@ -106,6 +109,37 @@ func (tx *Tx) Insert(t *Table, values ...any) error {
 		}
 	}
 	return tx.run.insert(tx, t, values)
+}
+
+// Shared returns what the transaction keeps under key, which it makes by fresh the first time. With it the changes of a group
+// gather what they can write together; fresh usually calls AtEnd. The value dies with the transaction.
+func (tx *Tx) Shared(key any, fresh func() any) any {
+	if v, ok := tx.kept[key]; ok {
+		return v
+	}
+	if tx.kept == nil {
+		tx.kept = map[any]any{}
+	}
+	v := fresh()
+	tx.kept[key] = v
+	return v
+}
+
+// AtEnd runs fn after the last change of the group was applied and before anything is committed.
+func (tx *Tx) AtEnd(fn func(*Tx) error) { tx.atEnd = append(tx.atEnd, fn) }
+
+// OnCommit runs fn once the transaction is known to be kept, before its callers are answered. fn must be quick.
+func (tx *Tx) OnCommit(fn func()) { tx.onCommit = append(tx.onCommit, fn) }
+
+// DatabaseTime is the database's own clock: on PostgreSQL the server's, on SQLite, which has none, this process's. Leases are
+// measured by it, because replicas need not agree on the time.
+func (tx *Tx) DatabaseTime() (time.Time, error) {
+	if tx.Engine() == SQLite {
+		return tx.now, nil
+	}
+	var us int64
+	err := tx.QueryRow(`SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint`, nil, &us)
+	return time.UnixMicro(us).UTC(), err
 }
 
 // A Line is the row of numbers, locked by this transaction. What is changed in it is written at the commit.
