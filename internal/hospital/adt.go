@@ -166,7 +166,7 @@ func (h *Hospital) cancel() (Message, bool) {
 	return m, true
 }
 
-// merge is A40: PID is who stays, MRG who goes.
+// merge is A40, or from the older system as often A18 or A34, its forms before 2.3.1: PID is who stays, MRG who goes.
 func (h *Hospital) merge() (Message, bool) {
 	if len(h.duplicates) == 0 {
 		return Message{}, false
@@ -174,9 +174,16 @@ func (h *Hospital) merge() (Message, bool) {
 	stays, goes := h.duplicates[0][0], h.duplicates[0][1]
 	h.duplicates = h.duplicates[1:]
 	stays.double = false
-	w, m := h.begin(*stays.system, FeedADT, "ADT", "A40", "ADT_A39")
+	event := "A40"
+	if stays.system == &h.clinic {
+		event = one(h.rand, []string{"A40", "A18", "A34"})
+	}
+	w, m := h.begin(*stays.system, FeedADT, "ADT", event, "ADT_A39")
 	h.pid(w, stays, nil)
 	w.put("MRG", at{1, h.identifierList(goes)}, at{7, goes.name()})
+	if event == "A18" {
+		h.pv1(w, nil, "")
+	}
 	m = h.finish(*stays.system, w, m, stays, goes)
 	h.out = without(h.out, goes)
 	return m, true

@@ -31,7 +31,7 @@ const (
 // Config describes a hospital.
 type Config struct {
 	Seed     uint64    // the same seed gives the same messages; different seeds give different control IDs
-	Start    time.Time // the clock before the first message; it moves on by 5 to 60 seconds with each
+	Start    time.Time // the clock before the first message; it moves on by 5 to 60 seconds with each, in UTC
 	Facility string    // MSH-4 and assigning authority: capitals and digits, at most 20
 	Patients int       // known to the hospital when it starts; at least 2
 }
@@ -89,7 +89,7 @@ func New(c Config) (*Hospital, error) {
 	h := &Hospital{
 		facility: c.Facility,
 		rand:     rand.New(rand.NewPCG(c.Seed, 0x6c617a61726574)),
-		now:      c.Start.Truncate(time.Second),
+		now:      c.Start.UTC().Truncate(time.Second),
 		known:    c.Patients,
 		main: system{admission: "HIS", orders: "HIS", laboratory: "LAB",
 			version: "2.5.1", charset: "UNICODE UTF-8"},
@@ -126,7 +126,7 @@ func (h *Hospital) Next() Message {
 	switch n := h.rand.IntN(100); {
 	case n < 50:
 		return h.ADT()
-	case n < 74 || len(h.open) == 0 && n < 96:
+	case n < 74 && len(h.open) <= h.known/2+4, len(h.open) == 0 && n < 96:
 		return h.ORM()
 	default:
 		return h.ORU()

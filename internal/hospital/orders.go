@@ -70,6 +70,10 @@ func (h *Hospital) ORM() Message {
 	}
 	p.orders++
 	h.open = append(h.open, o)
+	if len(h.open) > 2*h.known+16 { // nobody asks for results: the oldest order is never reported
+		h.open[0].patient.orders--
+		h.open = h.open[1:]
+	}
 	return h.finish(s, w, m, p)
 }
 

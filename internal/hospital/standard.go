@@ -24,7 +24,7 @@ func Standard(i int) []byte {
 		"PV2|||J18.9^Pneumonia, unspecified organism^I10||||||20260305|4\r"+
 		"OBX|1|NM|BW^Body weight^L||63.5|kg|||||F|||20260301083000\r"+
 		"OBX|2|NM|BH^Body height^L||168.0|cm|||||F|||20260301083000\r"+
-		"AL1|1|DA^Drug allergy^HL70127|PEN^Penicillin^L|MO|RASH\r"+
+		"AL1|1|DA^Drug allergy^HL70127|PEN^Penicillin^L|MO|RASHES\r"+
 		"DG1|1||J18.9^Pneumonia, unspecified organism^I10||20260301083000|A\r"+
 		"IN1|1|P01^Basic|INS01|Example Mutual of Exampleton|1 Nowhere Lane^^Exampleton^AA^00001\r"...)
 }
