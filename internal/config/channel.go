@@ -38,7 +38,7 @@ type MLLPSource struct {
 	KeepAlive          time.Duration  `key:"keep_alive" word:"off" doc:"How often a quiet connection is probed (TCP keep-alive)."`
 	Connections        int            `key:"connections" min:"1" max:"65536" doc:"The most connections at a time."`
 	ConnectionsPerPeer int            `key:"connections_per_peer" min:"1" max:"65536" doc:"The most connections at a time from one address."`
-	Charset            string         `key:"charset" enum:"ASCII,8859/1,8859/2,8859/3,8859/4,8859/5,8859/6,8859/7,8859/8,8859/9,8859/15,UNICODE UTF-8,WINDOWS-1252" doc:"The character set that messages are in, whatever MSH-18 says (names of HL7 table 0211, and WINDOWS-1252)."`
+	Charset            string         `key:"charset" enum:"ASCII,8859/1,8859/2,8859/3,8859/4,8859/5,8859/6,8859/7,8859/8,8859/9,8859/10,8859/13,8859/14,8859/15,8859/16,UNICODE UTF-8,UNICODE UTF-16,ISO IR87,SHIFT_JIS,EUC-JP,KS X 1001,GB 18030-2000,BIG-5,WINDOWS-1250,WINDOWS-1251,WINDOWS-1252,WINDOWS-1253,WINDOWS-1254,WINDOWS-1255,WINDOWS-1256,WINDOWS-1257,WINDOWS-1258" doc:"The character set that messages are in, whatever MSH-18 says (names of HL7 table 0211, and WINDOWS-…)."`
 }
 
 // A ServerTLS is this program's side of TLS on a listener.

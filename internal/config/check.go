@@ -241,7 +241,7 @@ func (k *checker) plaintext(key, name, address string, tls bool, p *Plaintext) {
 	}
 }
 
-func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
+func oneLine(s string) string { return printable(strings.Join(strings.Fields(s), " ")) }
 
 // people reports the blocks that are read and understood, but of which nothing acts yet.
 func (k *checker) people() {

@@ -44,7 +44,11 @@ func (k *checker) rootKey() {
 	info, err := os.Stat(root)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		// It is made at the first start; once there is data it is missed by whoever opens that.
+		if entries, err := os.ReadDir(string(k.c.Keys.Store)); err == nil && len(entries) > 0 {
+			k.add(Error, key, "does not exist, but keys.store holds keys that it wrapped: without it nothing stored can be read", "bring it back from where it is kept, or correct the path")
+		} else {
+			k.add(Warning, key, "does not exist yet", "the first start makes it; if there is one already, correct the path")
+		}
 	case err != nil:
 		k.add(Error, key, "cannot be read: "+plain(err), "check the path and who may read it")
 	case !info.Mode().IsRegular():

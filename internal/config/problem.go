@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // A Position is a place in a file. Lines and columns start at 1; 0 is "not known".
@@ -75,4 +77,19 @@ func joinKey(parent, key string) string {
 		return key
 	}
 	return parent + "." + key
+}
+
+// printable is a key as a terminal may show it: a file can have anything for a key.
+func printable(key string) string {
+	const most = 200
+	clean := strings.Map(func(c rune) rune {
+		if c == utf8.RuneError || !unicode.IsPrint(c) {
+			return '?'
+		}
+		return c
+	}, key)
+	if utf8.RuneCountInString(clean) > most {
+		return string([]rune(clean)[:most]) + "…"
+	}
+	return clean
 }

@@ -6,7 +6,6 @@ import (
 	"iter"
 	"net/netip"
 	"reflect"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,7 +25,8 @@ type reader struct {
 	at       map[string]Position
 	problems Errors
 	depth    int
-	left     int
+	left     int  // values that may still be read
+	refused  bool // said that it is too much
 }
 
 // A fieldTag is what a struct's field says about its setting, beside its type.
@@ -73,7 +73,7 @@ func patternOf(name string) pattern {
 // fail records a problem at a node. It must never be given a value as text.
 func (r *reader) fail(n *yaml.Node, key, what, next string) {
 	p := r.place(n)
-	r.problems = append(r.problems, Problem{File: p.File, Line: p.Line, Column: p.Column, Key: key, What: what, Next: next})
+	r.problems = append(r.problems, Problem{File: p.File, Line: p.Line, Column: p.Column, Key: printable(key), What: what, Next: next})
 }
 
 func (r *reader) place(n *yaml.Node) Position {
@@ -133,17 +133,28 @@ func applyDefaults(v reflect.Value) {
 	}
 }
 
+// enter counts a value and its depth. Beyond the bounds it says so once, and refuses.
+func (r *reader) enter(n *yaml.Node, key string) bool {
+	if r.left > 0 && r.depth < maxDepth {
+		r.left--
+		r.depth++
+		return true
+	}
+	if !r.refused {
+		r.refused = true
+		r.fail(n, key, "holds too much, or one value too deep inside another", "look for aliases (*name) that multiply, or split the configuration")
+	}
+	return false
+}
+
+func (r *reader) leave() { r.depth-- }
+
 // value reads a node into v.
 func (r *reader) value(n *yaml.Node, v reflect.Value, key string, tag fieldTag) {
-	if r.left--; r.left < 0 || r.depth >= maxDepth {
-		if r.left == -1 || r.depth >= maxDepth {
-			r.fail(n, key, "holds too much, or one value too deep inside another", "look for aliases (*name) that multiply, or split the configuration")
-			r.left = min(r.left, -1)
-		}
+	if !r.enter(n, key) {
 		return
 	}
-	r.depth++
-	defer func() { r.depth-- }()
+	defer r.leave()
 	if _, ok := r.at[key]; !ok {
 		r.at[key] = r.place(n)
 	}
@@ -173,9 +184,7 @@ func (r *reader) value(n *yaml.Node, v reflect.Value, key string, tag fieldTag) 
 	case reflect.Pointer:
 		v.Set(reflect.New(v.Type().Elem()))
 		applyDefaults(v.Elem())
-		r.left, r.depth = r.left+1, r.depth-1
 		r.value(n, v.Elem(), key, tag)
-		r.depth++
 	case reflect.Struct:
 		r.structure(n, v, key)
 	case reflect.Map:
@@ -220,7 +229,7 @@ func (r *reader) conforms(n *yaml.Node, text, key string, tag fieldTag) bool {
 		r.fail(n, key, "is a value that does not exist yet", "for now write "+oneOf(tag.enum))
 	case tag.enum != nil && !slices.Contains(tag.enum, text):
 		r.fail(n, key, "is not one of its values", "write "+oneOf(tag.enum))
-	case tag.pattern != "" && !regexp.MustCompile(patternOf(tag.pattern).expression).MatchString(text):
+	case tag.pattern != "" && !matches(patternOf(tag.pattern).expression, text):
 		p := patternOf(tag.pattern)
 		r.fail(n, key, p.what, p.next)
 	case text == "" && !tag.empty:
@@ -269,7 +278,11 @@ func (r *reader) prefix(n *yaml.Node, p *netip.Prefix, key string) {
 	if !ok {
 		return
 	}
-	if ip, err := netip.ParseAddr(text); err == nil && ip.Zone() == "" {
+	if !matches(prefixPattern, text) {
+		r.fail(n, key, "is not an address range", next)
+		return
+	}
+	if ip, err := netip.ParseAddr(text); err == nil {
 		*p = netip.PrefixFrom(ip, ip.BitLen())
 		return
 	}
@@ -421,7 +434,7 @@ func (r *reader) list(n *yaml.Node, v reflect.Value, key string, tag fieldTag) {
 
 // memberName is the name of a list's member, where it has one.
 func memberName(n *yaml.Node) string {
-	if v := field(n, "name"); v != nil && v.Kind == yaml.ScalarNode {
+	if v := field(n, "name"); v != nil && v.Kind == yaml.ScalarNode && matches(patternOf("name").expression, v.Value) {
 		return v.Value
 	}
 	return ""

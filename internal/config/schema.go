@@ -40,7 +40,7 @@ func schemaOf(v reflect.Value, tag fieldTag) map[string]any {
 	case *time.Duration:
 		s = durationSchema(tag.word)
 	case *netip.Prefix:
-		s = map[string]any{"type": "string", "pattern": `^[0-9A-Fa-f.:]+(/[0-9]{1,3})?$`}
+		s = map[string]any{"type": "string", "pattern": prefixPattern}
 	case *Text:
 		s = textSchema([]any{"string", "number", "boolean"}, tag)
 	default:

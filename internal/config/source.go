@@ -287,21 +287,17 @@ func lineOf(text []byte, offset int64) (line, column int) {
 
 // merge joins two files' mappings. Lists whose members have names are joined; any other key in both is an error.
 func (r *reader) merge(a, b *yaml.Node, key string) *yaml.Node {
+	if !r.enter(b, key) {
+		return a
+	}
+	defer r.leave()
 	joined := *a
 	joined.Content = slices.Clone(a.Content)
 	r.sources[&joined] = r.sources[a]
 	for i := 0; i+1 < len(b.Content); i += 2 {
 		k, v := b.Content[i], r.resolve(b.Content[i+1])
-		at := slices.IndexFunc(joined.Content, func(n *yaml.Node) bool { return n.Value == k.Value })
-		for at >= 0 && at%2 == 1 { // a value that reads like the key
-			next := slices.IndexFunc(joined.Content[at+1:], func(n *yaml.Node) bool { return n.Value == k.Value })
-			if next < 0 {
-				at = -1
-				break
-			}
-			at += 1 + next
-		}
-		if at < 0 || k.Kind != yaml.ScalarNode {
+		at := keyIndex(&joined, k)
+		if at < 0 {
 			joined.Content = append(joined.Content, k, b.Content[i+1])
 			continue
 		}
@@ -319,4 +315,14 @@ func (r *reader) merge(a, b *yaml.Node, key string) *yaml.Node {
 		}
 	}
 	return &joined
+}
+
+// keyIndex finds a key that is a text in a mapping; -1: it is not there.
+func keyIndex(n, key *yaml.Node) int {
+	for i := 0; i+1 < len(n.Content) && key.Kind == yaml.ScalarNode; i += 2 {
+		if n.Content[i].Kind == yaml.ScalarNode && n.Content[i].Value == key.Value {
+			return i
+		}
+	}
+	return -1
 }

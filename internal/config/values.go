@@ -5,6 +5,7 @@ import (
 	"math"
 	"net"
 	"net/netip"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -47,16 +48,31 @@ var sizeUnits = []struct {
 	{"kB", 1e3}, {"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12}, {"B", 1},
 }
 
+// The forms of values: Load and the schema hold a text against the same.
+const (
+	sizePattern     = `^[0-9]{1,18}(\.[0-9]{1,9})? ?([KMGT]iB|[kKMGT]?B)?$`
+	timePart        = `[0-9]{1,9}(\.[0-9]{1,9})?(ns|us|µs|ms|s|m|h)`
+	durationPattern = `[0-9]{1,5}d(` + timePart + `)*|(` + timePart + `)+`
+	attemptsPattern = `[1-9][0-9]{0,5} attempts?`
+	hostPattern     = `[^\s:\[\]/@?#]`
+	prefixPattern   = `^[0-9A-Fa-f.:]+(/[0-9]{1,3})?$`
+	addressPattern  = `^(\[[^\s\[\]/@?#]+\]|` + hostPattern + `*):[0-9]{1,5}$`
+	endpointPattern = `^(\[[^\s\[\]/@?#]+\]|` + hostPattern + `+):[0-9]{1,5}$`
+	filePattern     = `^(file:[^\r\n\x00]+|[./][^\r\n\x00]*|[^:\r\n\x00]+)$`
+)
+
+func matches(pattern, text string) bool { return regexp.MustCompile(pattern).MatchString(text) }
+
 func parseSize(s string) (Size, bool) {
-	s, factor := strings.TrimSpace(s), 1.0
+	if !matches(sizePattern, s) {
+		return 0, false
+	}
+	factor := 1.0
 	for _, u := range sizeUnits {
 		if rest, ok := strings.CutSuffix(s, u.name); ok {
 			s, factor = strings.TrimSpace(rest), u.bytes
 			break
 		}
-	}
-	if strings.Trim(s, "0123456789.") != "" {
-		return 0, false // no signs, exponents, NaN
 	}
 	f, err := strconv.ParseFloat(s, 64)
 	if err != nil || f*factor >= math.MaxInt64/2 {
@@ -91,25 +107,25 @@ func (s *Size) read(r *reader, n *yaml.Node, key string) {
 func (*Size) schema() map[string]any {
 	return map[string]any{
 		"type": []any{"string", "integer"}, "minimum": 1,
-		"pattern": `^[0-9]+(\.[0-9]+)? *([KMGT]iB|[kKMGT]?B)?$`,
+		"pattern": sizePattern,
 	}
 }
 
 // parseDuration reads what time.ParseDuration does, and days: 7d, 1d12h.
 func parseDuration(s string) (time.Duration, bool) {
+	if !matches(`^(`+durationPattern+`)$`, s) {
+		return 0, false
+	}
 	var days time.Duration
 	if before, after, ok := strings.Cut(s, "d"); ok {
 		n, err := strconv.ParseUint(before, 10, 16)
 		if err != nil {
 			return 0, false
 		}
-		days, s = time.Duration(n)*24*time.Hour, after
+		days, s = time.Duration(n)*24*time.Hour, after // 65,535 days fit
 		if s == "" {
 			return days, true
 		}
-	}
-	if s == "" || s[0] < '0' || s[0] > '9' {
-		return 0, false // time.ParseDuration takes signs
 	}
 	d, err := time.ParseDuration(s)
 	if err != nil || d > math.MaxInt64-days {
@@ -130,11 +146,6 @@ func writeDuration(d time.Duration) string {
 	return s
 }
 
-const (
-	timePart        = `[0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h)`
-	durationPattern = `[0-9]+d(` + timePart + `)*|(` + timePart + `)+` // no look-ahead: RE2 reads it too
-)
-
 func durationSchema(words string) map[string]any {
 	if words != "" {
 		words += "|"
@@ -148,12 +159,12 @@ func (g *GiveUp) read(r *reader, n *yaml.Node, key string) {
 	if !ok || text == "none" {
 		return
 	}
-	if before, ok := strings.CutSuffix(strings.TrimSuffix(text, "s"), " attempt"); ok {
-		if v, err := strconv.Atoi(before); err == nil && v > 0 && v <= 1e6 {
-			g.Attempts = v
-			return
-		}
-	} else if d, ok := parseDuration(text); ok && d > 0 {
+	if matches(`^(`+attemptsPattern+`)$`, text) {
+		number, _, _ := strings.Cut(text, " ")
+		g.Attempts, _ = strconv.Atoi(number) // six digits at most
+		return
+	}
+	if d, ok := parseDuration(text); ok && d > 0 {
 		g.After = d
 		return
 	}
@@ -161,7 +172,7 @@ func (g *GiveUp) read(r *reader, n *yaml.Node, key string) {
 }
 
 func (*GiveUp) schema() map[string]any {
-	return durationSchema(`none|[1-9][0-9]* attempts?`)
+	return durationSchema(`none|` + attemptsPattern)
 }
 
 // String is the form that the file has.
@@ -183,31 +194,26 @@ func (f *File) read(r *reader, n *yaml.Node, key string) {
 	if !ok {
 		return
 	}
-	if scheme, rest, ok := strings.Cut(text, ":"); ok && len(scheme) > 1 && !strings.ContainsAny(scheme, `/\ `) {
-		if scheme != "file" {
-			r.fail(n, key, "is not a file: only file:PATH is read here", next)
-			return
-		}
-		text = rest
-	}
 	switch {
-	case text == "":
-		r.fail(n, key, "is an empty path", next)
-	case strings.Contains(text, "-----BEGIN") || strings.ContainsAny(text, "\n\r\x00"):
+	case strings.Contains(text, "-----BEGIN") || strings.Contains(text, "\n"):
 		r.fail(n, key, "is not a path, but seems to hold what the file should", "put it into a file, and "+next)
+	case text == "" || text == "file:":
+		r.fail(n, key, "is an empty path", next)
+	case !matches(filePattern, text):
+		r.fail(n, key, "is not a file: only file:PATH is read here", next)
 	default:
-		*f = File(text)
+		*f = File(strings.TrimPrefix(text, "file:"))
 	}
 }
 
 func (*File) schema() map[string]any {
-	return map[string]any{"type": "string", "pattern": `^(file:.+|/.*|[^:]+)$`}
+	return map[string]any{"type": "string", "pattern": filePattern}
 }
 
 func (a *Address) read(r *reader, n *yaml.Node, key string) {
 	const next = `write HOST:PORT, or ":2575" for all addresses`
 	if text, ok := r.scalar(n, key, "an address", next); ok {
-		if _, _, ok := splitAddress(text); !ok {
+		if _, _, ok := splitAddress(text); !ok || !matches(addressPattern, text) {
 			r.fail(n, key, "is not an address to listen on", next)
 			return
 		}
@@ -216,13 +222,13 @@ func (a *Address) read(r *reader, n *yaml.Node, key string) {
 }
 
 func (*Address) schema() map[string]any {
-	return map[string]any{"type": "string", "pattern": `^([^\s:\[\]]*|\[[0-9A-Fa-f:.%a-z0-9]+\]):[0-9]{1,5}$`}
+	return map[string]any{"type": "string", "pattern": addressPattern}
 }
 
 func (e *Endpoint) read(r *reader, n *yaml.Node, key string) {
 	const next = `write HOST:PORT, such as "lab.example:2575"`
 	if text, ok := r.scalar(n, key, "an address", next); ok {
-		if host, port, ok := splitAddress(text); !ok || host == "" || port == 0 {
+		if host, port, ok := splitAddress(text); !ok || port == 0 || host == "" || !matches(endpointPattern, text) {
 			r.fail(n, key, "is not an address to connect to", next)
 			return
 		}
@@ -231,12 +237,12 @@ func (e *Endpoint) read(r *reader, n *yaml.Node, key string) {
 }
 
 func (*Endpoint) schema() map[string]any {
-	return map[string]any{"type": "string", "pattern": `^([^\s:\[\]]+|\[[0-9A-Fa-f:.%a-z0-9]+\]):[0-9]{1,5}$`}
+	return map[string]any{"type": "string", "pattern": endpointPattern}
 }
 
 func splitAddress(s string) (host string, port uint16, ok bool) {
 	host, p, err := net.SplitHostPort(s)
-	if err != nil || strings.ContainsAny(host, " \t\r\n/@?#") {
+	if err != nil {
 		return "", 0, false
 	}
 	if strings.Contains(host, ":") {
