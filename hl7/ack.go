@@ -196,7 +196,7 @@ func (w *ackWriter) write(a Ack) {
 func (w *ackWriter) msh(a Ack) {
 	w.b = append(w.b, "MSH"...)
 	w.b = append(w.b, w.sep.Field)
-	w.b = append(w.b, w.sep.chars()...)
+	w.echo(2)
 	for _, n := range [...]int{5, 6, 3, 4} {
 		w.next()
 		w.echo(n)
@@ -291,7 +291,10 @@ func (w *ackWriter) err(e AckError) {
 	if p, err := ParsePath(e.Location); err == nil {
 		parts := []string{p.Segment, place(p.SegmentRep)}
 		if p.Field != 0 {
-			parts = append(parts, strconv.Itoa(p.Field), place(p.Rep))
+			parts = append(parts, strconv.Itoa(p.Field))
+			if p.Rep != 0 || p.Component != 0 {
+				parts = append(parts, place(p.Rep))
+			}
 			if p.Component != 0 {
 				parts = append(parts, strconv.Itoa(p.Component))
 				if p.Subcomponent != 0 {
@@ -335,7 +338,6 @@ func (w *ackWriter) next() { w.b = append(w.b, w.sep.Field) }
 
 func (w *ackWriter) skip(fields int) { w.b = appendRepeated(w.b, w.sep.Field, fields) }
 
-// end drops the separators behind which nothing came.
 func (w *ackWriter) end() { w.b = append(w.b, '\r') }
 
 // text writes a value of ours. What the message's character set does not have is written as a question mark: an answer

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"unicode/utf8"
 
 	"golang.org/x/text/encoding"
@@ -391,14 +392,18 @@ const (
 func isStandIn(r rune) bool { return standInFirst <= r && r <= standInLast }
 
 // decode is wire bytes as UTF-8.
-func (m *Message) decode(b []byte) string { return string(m.charset.decode(nil, b, nil)) }
+func (m *Message) decode(b []byte) string { return string(m.actual().decode(nil, b, nil)) }
+
+// actual is the message's character set, or what it seems to be where none is declared.
+func (m *Message) actual() charsetID {
+	if m.charset == charsetASCII || m.charset == charsetUnknown {
+		return m.guess()
+	}
+	return m.charset
+}
 
 // decode appends b to dst as UTF-8, and tells bad the offset of each byte that means nothing.
 func (c charsetID) decode(dst, b []byte, bad func(offset int)) []byte {
-	switch c {
-	case charsetASCII, charsetUnknown:
-		c = guess(b)
-	}
 	if t := c.table(); t != nil {
 		for i, x := range b {
 			r := t.DecodeByte(x)
@@ -418,13 +423,22 @@ func (c charsetID) decode(dst, b []byte, bad func(offset int)) []byte {
 	return decodeUTF8(dst, b, bad)
 }
 
-// guess is what undeclared bytes are in practice: UTF-8 where they are valid as such, which no 8859 text beyond a few
-// characters is by chance, and Windows-1252 otherwise.
-func guess(b []byte) charsetID {
-	if utf8.Valid(b) {
-		return charsetUTF8
+// guess is what undeclared bytes are in practice: UTF-8 where the whole message is valid as such, which no text of 8859 with
+// more than a few characters is by chance, and Windows-1252 otherwise; ASCII where there are no others. It looks at the
+// message as it was received, so that edits do not change how the rest is read.
+func (m *Message) guess() charsetID {
+	if g := charsetID(atomic.LoadUint32(&m.guessed)); g != charsetUnknown {
+		return g
 	}
-	return charset1252
+	g := charset1252
+	switch {
+	case isASCII(m.buf):
+		g = charsetASCII
+	case utf8.Valid(m.buf):
+		g = charsetUTF8
+	}
+	atomic.StoreUint32(&m.guessed, uint32(g))
+	return g
 }
 
 func decodeUTF8(dst, b []byte, bad func(offset int)) []byte {
@@ -463,7 +477,7 @@ func (m *Message) encode(s string) ([]byte, error) {
 	switch c {
 	case charsetASCII, charsetUnknown:
 		// Where the message already holds other characters, a new one is written as those are.
-		held := m.guessed()
+		held := m.guess()
 		if held == charsetASCII {
 			name, reason = m.Charset(), "the message declares no other set; set MSH-18 first"
 			strict = true
@@ -505,22 +519,6 @@ func (m *Message) encode(s string) ([]byte, error) {
 		}
 	}
 	return out, nil
-}
-
-// guessed is what the message's bytes are where MSH-18 does not say it: ASCII if there are no others.
-func (m *Message) guessed() charsetID {
-	found := charsetASCII
-	for i := range m.segs {
-		text := m.text(i)
-		if isASCII(text) {
-			continue
-		}
-		if guess(text) == charset1252 {
-			return charset1252
-		}
-		found = charsetUTF8
-	}
-	return found
 }
 
 // holdsC1 says whether a message of 8859/1 holds bytes that only Windows-1252 gives a character.
@@ -578,7 +576,7 @@ func (m *Message) CheckText() []CharsetProblem {
 		m.eachField(i, func(field int, f span) {
 			at := -1
 			var scratch []byte
-			m.charset.decode(scratch, text[f.at:f.end], func(offset int) {
+			m.actual().decode(scratch, text[f.at:f.end], func(offset int) {
 				if at < 0 {
 					at = f.at + offset
 				}

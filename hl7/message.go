@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/bits"
 	"slices"
+	"sync/atomic"
 )
 
 // A Message is one HL7 v2 message: the bytes it came as, where its segments lie in them, and what was changed since.
@@ -25,6 +26,7 @@ type Message struct {
 	override bool // charset comes from OverrideCharset and not from MSH-18
 	utf16    utf16Form
 	edited   bool
+	guessed  uint32 // atomic: charsetID of an undeclared message, charsetUnknown until somebody asks; see guess
 
 	transcoded []byte // memory of buf where that is not wire, kept for the next Reset
 	masked     []byte // memory of mask, kept likewise
@@ -70,6 +72,7 @@ func (m *Message) Reset(b []byte) error {
 	m.owned = nil // clones may share it
 	m.edited, m.override = false, false
 	m.charset = charsetASCII
+	m.guessed = uint32(charsetUnknown)
 	m.utf16 = utf16None
 	if err := m.parse(); err != nil {
 		m.wire, m.buf = nil, nil
@@ -164,17 +167,19 @@ func (m *Message) Bytes() []byte {
 
 // Clone is a message that can be changed without changing m. Both share the bytes given to Parse.
 func (m *Message) Clone() *Message {
-	c := *m
-	c.segs = slices.Clone(m.segs)
-	c.owned = slices.Clone(m.owned)
-	c.transcoded, c.masked = nil, nil
+	c := &Message{
+		wire: m.wire, buf: m.buf, mask: m.mask, head: m.head,
+		sep: m.sep, segs: slices.Clone(m.segs), owned: slices.Clone(m.owned), msh: m.msh,
+		charset: m.charset, override: m.override, utf16: m.utf16, edited: m.edited,
+		guessed: atomic.LoadUint32(&m.guessed),
+	}
 	if m.utf16 != utf16None {
 		c.buf = slices.Clone(m.buf) // m's next Reset writes there
 	}
 	if m.mask != nil {
 		c.mask = slices.Clone(m.mask)
 	}
-	return &c
+	return c
 }
 
 // Separators are those of MSH-1 and MSH-2.

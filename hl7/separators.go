@@ -18,17 +18,6 @@ func Recommended() Separators {
 	return Separators{Field: '|', Component: '^', Repetition: '~', Escape: '\\', Subcomponent: '&'}
 }
 
-// chars is MSH-2 as these separators would be declared.
-func (s Separators) chars() []byte {
-	var b []byte
-	for _, c := range [...]byte{s.Component, s.Repetition, s.Escape, s.Subcomponent, s.Truncation} {
-		if c != 0 {
-			b = append(b, c)
-		}
-	}
-	return b
-}
-
 // maxEncodingChars bounds MSH-2. The standard has four or five; a doubled backslash makes six of them.
 const maxEncodingChars = 8
 
