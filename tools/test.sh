@@ -51,11 +51,11 @@ suite_race() {
 
 # The packages that can speak to PostgreSQL, once more, with a server.
 suite_postgres() {
-	mapfile -t files < <(grep -rl --include='*_test.go' LAZARET_TEST_POSTGRES internal cmd)
+	mapfile -t files < <(grep -rlE --include='*_test.go' 'LAZARET_TEST_POSTGRES|internal/db/dbtest"' internal cmd)
 	[ ${#files[@]} -gt 0 ] || return
 	mapfile -t dirs < <(dirs_of "${files[@]}")
 	if start_postgres; then
-		run -suite postgres -timeout 5m -- go test -count=1 -timeout 4m "${dirs[@]/#/./}"
+		run -suite postgres -proof PostgreSQL -timeout 5m -- go test -count=1 -timeout 4m "${dirs[@]/#/./}"
 		stop_postgres
 	fi
 }

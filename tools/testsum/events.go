@@ -229,9 +229,12 @@ func (r *reader) result(suite string) *result {
 // sharedPath finds what a skip says is missing.
 var sharedPath = regexp.MustCompile(`\.\./shared(/[A-Za-z0-9_./-]*[A-Za-z0-9_-])?`)
 
-// mayskip: the text names a path of ../shared, and it is not there.
+// mayskip: the text names a path of ../shared, or what should lie beside the project, and it is not there.
 func (r *reader) mayskip(text string) bool {
 	named := sharedPath.FindAllString(text, -1)
+	if len(named) == 0 && strings.Contains(text, "beside the project") {
+		named = []string{"../shared"}
+	}
 	for _, p := range named {
 		if _, err := os.Stat(filepath.Join(r.root, p)); err == nil {
 			return false

@@ -78,6 +78,11 @@ func TestCount(t *testing.T) {
 			failed: []string{"p.TestA"},
 		},
 		{
+			name:   "a skip for what should lie beside the project is a failure when something lies there",
+			events: []event{run("TestA"), say("TestA", "no messages beside the project\n"), end("skip", "TestA"), end("pass", "")},
+			failed: []string{"p.TestA"},
+		},
+		{
 			name:   "a skip for another reason is a failure",
 			events: []event{run("TestA"), say("TestA", "too slow today\n"), end("skip", "TestA"), end("pass", "")},
 			failed: []string{"p.TestA"},

@@ -46,6 +46,7 @@ func program(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	fs.BoolVar(&o.silent, "silent", false, "step: any output is a failure")
 	fs.DurationVar(&o.timeout, "timeout", 10*time.Minute, "end the command after this long; counts as a failure")
 	fs.StringVar(&o.elsewhere, "elsewhere", "", "run: a skip that says this word must have run in another suite")
+	fs.StringVar(&o.proof, "proof", "", "run: the suite has failed if no test that passed has this word in its name")
 	fs.StringVar(&o.want, "want", "", "report: the suites that must be there, in order")
 	fs.BoolVar(&o.part, "part", false, "report: only some suites ran, so a skip that another suite would run is fine")
 	if err := fs.Parse(args[1:]); err != nil {
@@ -81,7 +82,7 @@ func program(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 }
 
 type options struct {
-	suite, into, name, elsewhere, want string
+	suite, into, name, elsewhere, proof, want string
 	silent, part                       bool
 	timeout                            time.Duration
 	stdout, stderr                     io.Writer

@@ -59,6 +59,9 @@ func run(ctx context.Context, o options, command []string) (failed bool, err err
 	if runErr != nil && (len(res.Failed) == 0 || errors.Is(runErr, errTime)) {
 		res.Failed = append(res.Failed, note{strings.Join(command, " "), stderr.String() + runErr.Error() + "\n"})
 	}
+	if o.proof != "" && !slices.ContainsFunc(res.Passed, func(name string) bool { return strings.Contains(name, o.proof) }) {
+		res.Failed = append(res.Failed, note{o.suite, "no test with " + o.proof + " in its name has passed\n"})
+	}
 	return len(res.Failed) > 0, res.save(o.into)
 }
 

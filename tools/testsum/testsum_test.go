@@ -100,6 +100,16 @@ func TestRealSuites(t *testing.T) {
 	}
 }
 
+func TestProof(t *testing.T) {
+	module(t, "func TestA(t *testing.T) { t.Run(\"SQLite\", func(t *testing.T) {}) }\n")
+	into := t.TempDir()
+	for word, want := range map[string]int{"SQLite": 0, "PostgreSQL": 1} {
+		if code, out := testsum(t, "run", "-suite", "s", "-into", into, "-proof", word, "--", "go", "test", "./..."); code != want {
+			t.Errorf("proof %s: code %d, want %d\n%s", word, code, want, out)
+		}
+	}
+}
+
 func TestSuiteThatTakesTooLong(t *testing.T) {
 	module(t, "func TestA(t *testing.T) { select {} }\n")
 	into := t.TempDir()
