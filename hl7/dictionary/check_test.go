@@ -46,7 +46,8 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// A hundred thousand observations, and one wrong segment at their end, are no reason to think for long.
+// A hundred thousand observations, and one wrong segment at their end, are no reason to think for long: it takes 60 ms, and would take
+// hours if each were compared with all. The limit leaves room for a busy machine.
 func TestCheckOfManySegmentsIsQuick(t *testing.T) {
 	s, _ := version(t, "2.5.1").Structure("ORU_R01")
 	segments := slices.Concat([]string{"MSH", "PID", "OBR"}, slices.Repeat([]string{"OBX", "NTE"}, 50_000))
@@ -58,7 +59,7 @@ func TestCheckOfManySegmentsIsQuick(t *testing.T) {
 	if err := s.Check(append(segments, "EVN")); !errors.As(err, &e) || e.Position != len(segments)+1 || e.Segment != "EVN" {
 		t.Errorf("got %v", err)
 	}
-	if took := time.Since(start); took > 5*time.Second {
+	if took := time.Since(start); took > time.Minute {
 		t.Errorf("took %v", took)
 	}
 	t.Logf("%d segments twice in %v", len(segments), time.Since(start))

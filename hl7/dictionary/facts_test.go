@@ -39,8 +39,8 @@ type sourceField struct {
 	Min, Max, Len          int
 }
 
-// factsFolder is ../shared/data/dictionary beside the project; elsewhere the test has nothing to read.
-func factsFolder(t *testing.T) string {
+// dataFolder is a folder of ../shared/data beside the project; elsewhere the test has nothing to read.
+func dataFolder(t *testing.T, name string) string {
 	t.Helper()
 	dir, err := os.Getwd()
 	if err != nil {
@@ -56,16 +56,16 @@ func factsFolder(t *testing.T) string {
 		}
 		dir = up
 	}
-	dir = filepath.Join(dir, "..", "shared", "data", "dictionary")
+	dir = filepath.Join(dir, "..", "shared", "data", name)
 	if _, err := os.Stat(dir); err != nil {
-		t.Skip("the folder of facts, ../shared/data/dictionary, does not lie beside the project")
+		t.Skipf("the folder ../shared/data/%s does not lie beside the project", name)
 	}
 	return dir
 }
 
 // TestEveryFactIsThere compares the embedded file with its source, fact by fact, both ways.
 func TestEveryFactIsThere(t *testing.T) {
-	files, err := filepath.Glob(filepath.Join(factsFolder(t), "v*.json"))
+	files, err := filepath.Glob(filepath.Join(dataFolder(t, "dictionary"), "v*.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
