@@ -110,7 +110,7 @@ func f() { counter++; table["b"] = 2 }
 			want: []string{
 				"later has no value yet", "Exported is exported", "pool is made to change", "now holds time.Now",
 				"hook is a function that can be replaced", "pointer is a pointer", "cache comes from newCache",
-				"x/a.go:15: writes to the package variable counter", "x/a.go:14: writes to the package variable table",
+				"x/a.go:15: writes to the package variable counter", "x/a.go:15: writes to the package variable table",
 				"x/a_test.go:3: writes to the package variable table",
 			},
 		},

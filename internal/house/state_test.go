@@ -67,6 +67,9 @@ func state(t *testing.T, tr *tree) (findings []string) {
 		}
 	}
 	for _, c := range constants {
+		if c.why == "" {
+			findings = append(findings, fmt.Sprintf("internal/house: the exception for %s in %s has no reason", c.name, c.dir))
+		}
 		if _, here := tr.packages()[c.dir]; here && !used[c] && tr.root == repository(t) {
 			findings = append(findings, fmt.Sprintf("internal/house: the exception for %s in %s is not needed any more", c.name, c.dir))
 		}

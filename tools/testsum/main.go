@@ -83,7 +83,7 @@ func program(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 type options struct {
 	suite, into, name, elsewhere, proof, want string
-	silent, part                       bool
-	timeout                            time.Duration
-	stdout, stderr                     io.Writer
+	silent, part                              bool
+	timeout                                   time.Duration
+	stdout, stderr                            io.Writer
 }
