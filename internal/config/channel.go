@@ -47,7 +47,7 @@ type ServerTLS struct {
 	Key         File   `key:"key" required:"true" doc:"The certificate's private key, as PEM, not readable by others."`
 	Clients     File   `key:"clients" doc:"Mutual TLS: the authorities (PEM) one of which must have signed the client's certificate."`
 	MinVersion  Text   `key:"min_version" enum:"1.2,1.3" doc:"The oldest TLS version that is spoken."`
-	Names       []Text `key:"names" doc:"With clients: the names, one of which the client's certificate must bear (DNS, else common name)."`
+	Names       []Text `key:"names" doc:"With clients: the names, one of which the client's certificate must bear (its first URI, else its first DNS name, else its common name)."`
 }
 
 // Plaintext is the accepted risk of a connection without TLS.
@@ -117,7 +117,7 @@ func (c *Channel) setDefaults() { c.Enabled = true }
 func (s *Source) setDefaults()  { s.Answer, s.Unacceptable = "accepted", "AE" }
 func (m *MLLPSource) setDefaults() {
 	m.MaxMessage = 16 << 20
-	m.IdleTimeout, m.ReadTimeout, m.WriteTimeout, m.KeepAlive = 10*time.Minute, 30*time.Second, 30*time.Second, 30*time.Second
+	m.IdleTimeout, m.ReadTimeout, m.WriteTimeout, m.KeepAlive = 30*time.Minute, 30*time.Second, 30*time.Second, 15*time.Second
 	m.Connections, m.ConnectionsPerPeer = 256, 32
 }
 func (t *ServerTLS) setDefaults() { t.MinVersion = "1.2" }

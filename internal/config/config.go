@@ -24,8 +24,8 @@ import (
 
 // A Config is what the files say, with defaults filled in and relative paths made relative to the first file's folder.
 type Config struct {
-	Organisation  string           `key:"organisation" pattern:"name" doc:"The organisation whose messages these are. Part of every stored row and of every seal: it cannot be renamed later."`
-	Database      Database         `key:"database" doc:"Where messages, deliveries and the audit log lie: sqlite:PATH, postgres://USER@HOST/NAME, or {url: …, password: REFERENCE}."`
+	Organisation  string           `key:"organisation" pattern:"name" doc:"The organisation whose messages these are. Part of every stored row and of every seal: it cannot be renamed later. Needed by the service."`
+	Database      Database         `key:"database" doc:"Where messages, deliveries and the audit log lie: sqlite:PATH, postgres://USER@HOST/NAME, or {url: …, password: REFERENCE}. Not given: sqlite: and lazaret.db in the folder data."`
 	Data          File             `key:"data" doc:"The folder for everything that Lazaret writes and for which no other place is given."`
 	Keys          Keys             `key:"keys" doc:"The keys that seal content."`
 	Log           Log              `key:"log" doc:"The program's own log, on standard error. It never holds message content."`
@@ -44,7 +44,7 @@ type Config struct {
 
 // Keys says where the key that wraps all others is, and where the wrapped ones lie.
 type Keys struct {
-	Root  File `key:"root" doc:"The root key: file:PATH, a file of mode 0600. It wraps the data keys; without it nothing stored can be read."`
+	Root  File `key:"root" doc:"The root key: file:PATH, a file of mode 0600. Needed by the service. It wraps the data keys; without it nothing stored can be read."`
 	Store File `key:"store" doc:"The folder of the wrapped data keys. Not in the database, nor in its backups: a copied key cannot be destroyed."`
 }
 
@@ -56,12 +56,12 @@ type Log struct {
 
 // Listen holds the program's own addresses.
 type Listen struct {
-	Metrics Address `key:"metrics" doc:"HOST:PORT for /metrics (Prometheus), /healthz and /readyz, over HTTP. Not given: not served."`
+	Metrics Address `key:"metrics" doc:"HOST:PORT for metrics (Prometheus), health and readiness, over HTTP. Not given: not served."`
 }
 
 // Control says how commands reach the running service.
 type Control struct {
-	Socket File `key:"socket" doc:"The local socket through which commands reach the service. Only its owner may open it."`
+	Socket File `key:"socket" doc:"The local socket through which commands reach the service. Only its owner may open it. Not given: control.sock in the folder data."`
 }
 
 // A Table translates codes. A value that it does not hold becomes Default where there is one.

@@ -119,7 +119,7 @@ func (*Database) schema() map[string]any {
 	url := map[string]any{"type": "string", "pattern": `^(sqlite:[^:?].*|postgres(ql)?://.+)$`}
 	long := schemaOf(reflect.ValueOf(&databaseKeys{}).Elem(), fieldTag{})
 	long["properties"].(map[string]any)["url"].(map[string]any)["pattern"] = url["pattern"]
-	return map[string]any{"oneOf": []any{url, long}}
+	return map[string]any{"title": "database", "oneOf": []any{url, long}}
 }
 
 func hasNoUser(raw string) bool {

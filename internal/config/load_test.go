@@ -122,7 +122,7 @@ func TestEveryKindOfValueIsRead(t *testing.T) {
 			Names: []config.Text{"his.st-mary.example"},
 		},
 		Allow:      []netip.Prefix{netip.MustParsePrefix("192.168.100.0/24"), netip.MustParsePrefix("10.1.2.3/32")},
-		MaxMessage: 4 << 20, ReadTimeout: 20 * time.Second, WriteTimeout: 30 * time.Second, KeepAlive: 30 * time.Second,
+		MaxMessage: 4 << 20, ReadTimeout: 20 * time.Second, WriteTimeout: 30 * time.Second, KeepAlive: 15 * time.Second,
 		Connections: 16, ConnectionsPerPeer: 16, Charset: "8859/1",
 	}
 	if d := cmp.Diff(want, *m, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); d != "" {
@@ -159,7 +159,7 @@ func TestDefaults(t *testing.T) {
 	c, _ := load(t, "organisation: st-mary\nchannels: [{name: a, source: {mllp: {listen: \":1\"}}, destinations: [{name: b, mllp: {address: \"h:1\"}}]}]\n")
 	ch := c.Channels[0]
 	m, d := ch.Source.MLLP, ch.Destinations[0]
-	if !ch.Enabled || ch.Source.Answer != "accepted" || ch.Source.Unacceptable != "AE" || m.MaxMessage != 16<<20 || m.IdleTimeout != 10*time.Minute ||
+	if !ch.Enabled || ch.Source.Answer != "accepted" || ch.Source.Unacceptable != "AE" || m.MaxMessage != 16<<20 || m.IdleTimeout != 30*time.Minute ||
 		m.Connections != 256 || m.ConnectionsPerPeer != 32 || ch.Admit.Duplicates != 24*time.Hour || ch.Admit.RejectedQuota != 64<<20 || ch.Admit.MaxSize != 16<<20 {
 		t.Errorf("channel: %+v\nsource: %+v", ch, m)
 	}

@@ -56,18 +56,18 @@ func tagOf(f reflect.StructField) fieldTag {
 }
 
 // A pattern is the form of a piece of text, and how to say it.
-type pattern struct{ expression, what, next string }
+type pattern struct{ title, expression, what, next string }
 
 func patternOf(name string) pattern {
 	switch name {
 	case "name":
-		return pattern{`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`, "is not a name", "use up to 64 letters, digits, dots, hyphens and underscores, a letter or digit first"}
+		return pattern{"name", `^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`, "is not a name", "use up to 64 letters, digits, dots, hyphens and underscores, a letter or digit first"}
 	case "type":
-		return pattern{`^(\*|[A-Z][A-Z0-9]{2})(\^(\*|[A-Z0-9]{1,3})(\^(\*|[A-Z0-9_]{1,20}))?)?$`, "is not a message type", `write TYPE^EVENT, such as "ADT^A01" or "ADT^*"`}
+		return pattern{"message type", `^(\*|[A-Z][A-Z0-9]{2})(\^(\*|[A-Z0-9]{1,3})(\^(\*|[A-Z0-9_]{1,20}))?)?$`, "is not a message type", `write TYPE^EVENT, such as "ADT^A01" or "ADT^*"`}
 	case "version":
-		return pattern{`^2(\.[0-9]{1,2}){1,2}$`, "is not a version of HL7 v2", `write one such as "2.5" or "2.5.1"`}
+		return pattern{"version", `^2(\.[0-9]{1,2}){1,2}$`, "is not a version of HL7 v2", `write one such as "2.5" or "2.5.1"`}
 	}
-	return pattern{expression: ``}
+	return pattern{}
 }
 
 // fail records a problem at a node. It must never be given a value as text.

@@ -40,7 +40,7 @@ func schemaOf(v reflect.Value, tag fieldTag) map[string]any {
 	case *time.Duration:
 		s = durationSchema(tag.word)
 	case *netip.Prefix:
-		s = map[string]any{"type": "string", "pattern": prefixPattern}
+		s = map[string]any{"title": "address range", "type": "string", "pattern": prefixPattern}
 	case *Text:
 		s = textSchema([]any{"string", "number", "boolean"}, tag)
 	default:
@@ -118,7 +118,7 @@ func structSchema(v reflect.Value) map[string]any {
 func textSchema(kind any, tag fieldTag) map[string]any {
 	s := map[string]any{"type": kind}
 	if tag.pattern != "" {
-		s["pattern"] = patternOf(tag.pattern).expression
+		s["title"], s["pattern"] = patternOf(tag.pattern).title, patternOf(tag.pattern).expression
 	}
 	if tag.enum == nil {
 		if tag.pattern == "" && !tag.empty {

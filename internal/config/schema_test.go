@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -171,7 +173,11 @@ func schemaKeys(t *testing.T) map[string]map[string]any {
 		if p, ok := s["properties"].(map[string]any); ok {
 			for k, v := range p {
 				key := strings.TrimPrefix(at+"."+k, ".")
-				keys[key] = v.(map[string]any)
+				one := maps.Clone(v.(map[string]any))
+				if required, _ := s["required"].([]any); slices.Contains(required, any(k)) {
+					one["required"] = "here"
+				}
+				keys[key] = one
 				walk(v.(map[string]any), key)
 			}
 		}

@@ -127,7 +127,7 @@ func (s *Secret) read(r *reader, n *yaml.Node, key string) {
 }
 
 func (*Secret) schema() map[string]any {
-	return map[string]any{"type": []any{"string", "number", "boolean"}, "minLength": 1}
+	return map[string]any{"title": "secret", "type": []any{"string", "number", "boolean"}, "minLength": 1}
 }
 
 func readBounded(path string, limit int64) ([]byte, error) {

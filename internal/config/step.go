@@ -51,7 +51,7 @@ func (e *Expression) read(r *reader, n *yaml.Node, key string) {
 }
 
 func (*Expression) schema() map[string]any {
-	return map[string]any{"type": "string", "pattern": `\S`}
+	return map[string]any{"title": "expression", "type": "string", "pattern": `\S`}
 }
 
 // A Step changes a message. Exactly one of its actions is given.
@@ -170,7 +170,7 @@ func (a *Assignments) read(r *reader, n *yaml.Node, key string) {
 
 func (*Assignments) schema() map[string]any {
 	return map[string]any{
-		"type": "object", "minProperties": 1,
+		"title": "fields and values", "type": "object", "minProperties": 1,
 		"additionalProperties": map[string]any{"oneOf": []any{
 			map[string]any{"type": []any{"string", "number", "boolean"}},
 			schemaOf(reflect.ValueOf(&assigned{}).Elem(), fieldTag{}),
@@ -195,5 +195,5 @@ func (p *Paths) read(r *reader, n *yaml.Node, key string) {
 
 func (*Paths) schema() map[string]any {
 	text := map[string]any{"type": "string", "minLength": 1}
-	return map[string]any{"oneOf": []any{text, map[string]any{"type": "array", "items": text, "minItems": 1}}}
+	return map[string]any{"title": "path of a field, or a list of them", "oneOf": []any{text, map[string]any{"type": "array", "items": text, "minItems": 1}}}
 }

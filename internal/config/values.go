@@ -106,7 +106,7 @@ func (s *Size) read(r *reader, n *yaml.Node, key string) {
 
 func (*Size) schema() map[string]any {
 	return map[string]any{
-		"type": []any{"string", "integer"}, "minimum": 1,
+		"title": "size", "type": []any{"string", "integer"}, "minimum": 1,
 		"pattern": sizePattern,
 	}
 }
@@ -150,7 +150,7 @@ func durationSchema(words string) map[string]any {
 	if words != "" {
 		words += "|"
 	}
-	return map[string]any{"type": "string", "pattern": `^(` + words + durationPattern + `)$`}
+	return map[string]any{"title": "time", "type": "string", "pattern": `^(` + words + durationPattern + `)$`}
 }
 
 func (g *GiveUp) read(r *reader, n *yaml.Node, key string) {
@@ -172,7 +172,9 @@ func (g *GiveUp) read(r *reader, n *yaml.Node, key string) {
 }
 
 func (*GiveUp) schema() map[string]any {
-	return durationSchema(`none|` + attemptsPattern)
+	s := durationSchema(`none|` + attemptsPattern)
+	s["title"] = "time, or number of attempts"
+	return s
 }
 
 // String is the form that the file has.
@@ -207,7 +209,7 @@ func (f *File) read(r *reader, n *yaml.Node, key string) {
 }
 
 func (*File) schema() map[string]any {
-	return map[string]any{"type": "string", "pattern": filePattern}
+	return map[string]any{"title": "path", "type": "string", "pattern": filePattern}
 }
 
 func (a *Address) read(r *reader, n *yaml.Node, key string) {
@@ -222,7 +224,7 @@ func (a *Address) read(r *reader, n *yaml.Node, key string) {
 }
 
 func (*Address) schema() map[string]any {
-	return map[string]any{"type": "string", "pattern": addressPattern}
+	return map[string]any{"title": "address to listen on", "type": "string", "pattern": addressPattern}
 }
 
 func (e *Endpoint) read(r *reader, n *yaml.Node, key string) {
@@ -237,7 +239,7 @@ func (e *Endpoint) read(r *reader, n *yaml.Node, key string) {
 }
 
 func (*Endpoint) schema() map[string]any {
-	return map[string]any{"type": "string", "pattern": endpointPattern}
+	return map[string]any{"title": "address to connect to", "type": "string", "pattern": endpointPattern}
 }
 
 func splitAddress(s string) (host string, port uint16, ok bool) {
