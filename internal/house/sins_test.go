@@ -59,6 +59,11 @@ func TestSins(t *testing.T) {
 			want:  []string{"internal/audit/a.go:3: github.com/jackc/pgx may be imported only by"},
 		},
 		{
+			name: "a module that nobody gave a reason", rule: doors,
+			files: files{"x/a_test.go": "package x\n\nimport _ \"github.com/stretchr/testify/assert\"\n", "x/b.go": "package x\n\nimport _ \"golang.org/x/sync/errgroup\"\n"},
+			want:  []string{"x/a_test.go:3: github.com/stretchr/testify/assert is a new module"},
+		},
+		{
 			name: "a test aid in what is shipped", rule: doors,
 			files: files{"hl7/a.go": "package hl7\n\nimport _ \"go.uber.org/goleak\"\n", "hl7/a_test.go": "package hl7\n\nimport _ \"go.uber.org/goleak\"\n"},
 			want:  []string{"hl7/a.go:3: go.uber.org/goleak"},
@@ -167,7 +172,7 @@ func f(table []int, other struct{ lookup []int }) {
 			files: files{
 				"x/a.go": "package x\n\nfunc f() { go f() }\n", "x/a_test.go": "package x\n",
 				"y/a.go": "package y\n\nfunc f() { g.Go(f) }\n", "y/a_test.go": "package y\n\nfunc TestMain(m *testing.M) { goleak.VerifyTestMain(m) }\n",
-				"z/a_test.go": "package z\n\nfunc f() { go f() }\n",
+				"z/a_test.go": "package z\n\nfunc f() { go f() }\n", "z/a.go": "package z\n\nfunc g() string { return build.Go }\n",
 			},
 			want: []string{"x/a.go:3: starts goroutines"},
 		},

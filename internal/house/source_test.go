@@ -129,10 +129,11 @@ func leaks(_ *testing.T, tr *tree) (findings []string) {
 					if !f.test && starts == "" {
 						starts = tr.at(n.Pos())
 					}
-				case *ast.SelectorExpr:
-					if !f.test && n.Sel.Name == "Go" && starts == "" {
+				case *ast.CallExpr:
+					if sel, ok := n.Fun.(*ast.SelectorExpr); ok && !f.test && sel.Sel.Name == "Go" && starts == "" {
 						starts = tr.at(n.Pos())
 					}
+				case *ast.SelectorExpr:
 					if x, ok := n.X.(*ast.Ident); ok && f.test && x.Name == "goleak" && strings.HasPrefix(n.Sel.Name, "Verify") {
 						proves = true
 					}
