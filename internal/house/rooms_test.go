@@ -74,7 +74,7 @@ var rooms = map[string]room{
 	"internal/hospital": {std: true, why: "a sender that shares code with the engine would share its mistakes"},
 	"internal/bench":    {imports: []string{"capabilities", "internal/connect/mllp", "internal/hospital"}, why: "measures from outside; nothing but cmd imports it"},
 	"internal/house":    {std: true, aid: true, why: "looks at the others, uses none"},
-	"interop":           {imports: []string{"hl7...", "internal/hospital"}, why: "foreign peers against what we ship"},
+	"interop":           {aid: true, imports: []string{"hl7...", "internal/hospital"}, why: "foreign peers against what we ship"},
 	"tools/testsum":     {std: true, why: "counts tests; must build before anything else does"},
 }
 

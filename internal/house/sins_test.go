@@ -150,6 +150,26 @@ func f(table []int, other struct{ lookup []int }) {
 `},
 		},
 		{
+			name: "a room that reaches outside", rule: reach,
+			files: files{
+				"x/a.go":      "package x\n\nfunc f() {\n\tt := time.Now()\n\tos.Exit(1)\n\tfmt.Println(t)\n\tos.Getenv(\"A\")\n\thttp.Get(\"x\")\n\texec.Command(\"sh\")\n}\n",
+				"x/b.go":      "package x\n\nfunc f(now func() time.Time, w io.Writer) { fmt.Fprintln(w, now()); s.time.Now() }\n",
+				"x/a_test.go": "package x\n\nvar t = time.Now()\n", "cmd/y/a.go": "package main\n\nfunc main() { os.Exit(1) }\n",
+				"hl7/mllp/a.go": "package mllp\n\nfunc f() { c.SetDeadline(time.Now()) }\n",
+			},
+			want: []string{"x/a.go:4: time.Now", "x/a.go:5: os.Exit", "x/a.go:6: fmt.Println", "x/a.go:7: os.Getenv", "x/a.go:8: http.Get", "x/a.go:9: exec.Command"},
+		},
+		{
+			name: "a context that is kept", rule: contexts,
+			files: files{"x/a.go": "package x\n\ntype t struct {\n\tctx context.Context\n\tf func(ctx context.Context)\n}\n", "x/a_test.go": "package x\n\ntype u struct{ ctx context.Context }\n"},
+			want:  []string{"x/a.go:4: a context in a struct"},
+		},
+		{
+			name: "a statement made of pieces", rule: statements,
+			files: files{"x/a.go": "package x\n\nvar a = fmt.Sprintf(\"SELECT %s FROM t\", b)\n\nvar c = fmt.Sprintf(\"selected %s\", b)\n\nvar d = fmt.Sprintf(`\n\tDELETE FROM %s`, b)\n"},
+			want:  []string{"x/a.go:3: a statement made by fmt.Sprintf", "x/a.go:7: a statement"},
+		},
+		{
 			name: "the old random numbers", rule: weakRandom,
 			files: files{"x/a_test.go": "package x\n\nimport _ \"math/rand\"\n", "x/a.go": "package x\n\nimport _ \"math/rand/v2\"\n"},
 			want:  []string{"x/a_test.go:3: math/rand"},
