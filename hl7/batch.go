@@ -58,19 +58,18 @@ func (p Part) Miscounted() bool { return p.Declared >= 0 && p.Declared != p.Coun
 //	}
 func SplitBatch(b []byte) iter.Seq[Part] {
 	return func(yield func(Part) bool) {
-		s := batchSplitter{b: b, counted: -1}
+		s := batchSplitter{b: b}
 		s.run(yield)
 	}
 }
 
 type batchSplitter struct {
-	b         []byte
-	messages  int // since BHS, or the beginning
-	batches   int
-	counted   int
-	start     int
-	kind      PartKind
-	fieldSign byte
+	b        []byte
+	start    int // of the part under way
+	kind     PartKind
+	messages int  // in the batch under way
+	batches  int  // in the file under way
+	open     bool // a batch is under way
 }
 
 func (s *batchSplitter) run(yield func(Part) bool) {
@@ -87,11 +86,15 @@ func (s *batchSplitter) run(yield func(Part) bool) {
 		kind = StrayPart
 	}
 	s.kind = kind
+	cr, lf := -1, -1 // the next of each; looked for again only once it is passed
 	for at < len(s.b) {
-		end := len(s.b)
-		if i := bytes.IndexAny(s.b[at:], "\r\n"); i >= 0 {
-			end = at + i
+		if cr < at {
+			cr = at + next(s.b[at:], '\r')
 		}
+		if lf < at {
+			lf = at + next(s.b[at:], '\n')
+		}
+		end := min(cr, lf)
 		for end < len(s.b) && (s.b[end] == '\r' || s.b[end] == '\n') {
 			end++
 		}
@@ -113,19 +116,27 @@ func (s *batchSplitter) part(end int) Part {
 	p := Part{Kind: s.kind, Offset: s.start, Raw: s.b[s.start:end:end]}
 	switch s.kind {
 	case MessagePart:
+		if !s.open {
+			s.begin() // a file without BHS is one batch
+		}
 		s.messages++
 	case FileHeader:
-		s.batches = 0
+		s.batches, s.open = 0, false
 	case BatchHeader:
-		s.messages = 0
-		s.batches++
+		s.begin()
 	case BatchTrailer:
 		p.Declared, p.Counted = declared(p.Raw), s.messages
-		s.messages = 0
+		s.messages, s.open = 0, false
 	case FileTrailer:
 		p.Declared, p.Counted = declared(p.Raw), s.batches
+		s.batches, s.open = 0, false
 	}
 	return p
+}
+
+func (s *batchSplitter) begin() {
+	s.batches++
+	s.messages, s.open = 0, true
 }
 
 // partKind knows the segments that begin a part.

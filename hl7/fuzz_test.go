@@ -137,7 +137,7 @@ func slowParse(in string) (leaves []slowLeaf) {
 			switch {
 			case i == 0:
 				current = byLF
-			case !hasCR || byLF == "" || isName(byLF) && byLF[0] < 'a':
+			case !hasCR || byLF == "" || isName(byLF) && 'A' <= byLF[0] && byLF[0] <= 'Z':
 				lines = append(lines, current)
 				current = byLF
 			default:

@@ -95,9 +95,12 @@ func (m *Message) parse() error {
 	}
 	b := m.buf
 	m.head = leading(b)
-	sep, err := readSeparators(b, m.head)
-	if err != nil {
-		return err
+	sep, wrong := readSeparators(b, m.head)
+	if wrong != nil {
+		if m.utf16 != utf16None {
+			wrong.Offset = len(m.utf16.encode(nil, b[:wrong.Offset])) // in the input, and not in buf
+		}
+		return wrong
 	}
 	m.sep = sep
 	m.split(m.head)

@@ -115,15 +115,14 @@ func (m *Message) beginsLine(b []byte) bool {
 	if len(b) == 0 || b[0] == '\r' || b[0] == '\n' {
 		return true
 	}
-	if len(b) > 4 {
+	if len(b) > 3 {
 		if b[3] == '\r' || b[3] == '\n' {
 			b = b[:3]
 		} else {
 			b = b[:4]
 		}
 	}
-	n := readName(b, m.sep.Field)
-	return n != 0 && !('a' <= b[0] && b[0] <= 'z')
+	return readName(b, m.sep.Field) != 0 && 'A' <= b[0] && b[0] <= 'Z'
 }
 
 func (m *Message) splitAt(at int, terminator byte) {

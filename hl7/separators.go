@@ -26,7 +26,7 @@ const maxEncodingChars = 8
 // MSH-2 with fewer than four characters is legal (2.5.4 lets the last ones be left out), and so senders leave out others
 // too. There, ~ \ and & keep their recommended meaning wherever they stand, and the rest counts by place. A doubled
 // character, as by a program that escaped its backslash twice, counts once. An empty MSH-2 means the recommended ones.
-func readSeparators(b []byte, at int) (Separators, error) {
+func readSeparators(b []byte, at int) (Separators, *SyntaxError) {
 	var none Separators
 	b, off := b[at:], at
 	if len(b) == 0 {
