@@ -15,8 +15,9 @@ import (
 )
 
 const (
-	maxDepth  = 64      // of one value inside another
-	maxValues = 500_000 // that are read in all, counting what an alias stands for each time: alias bombs end here
+	maxDepth    = 64      // of one value inside another
+	maxProblems = 500     // that are listed
+	maxValues   = 500_000 // that are read in all, counting what an alias stands for each time: alias bombs end here
 )
 
 // A reader turns nodes into settings and collects what is wrong, so that a person sees all of it at once.
@@ -72,9 +73,15 @@ func patternOf(name string) pattern {
 
 // fail records a problem at a node. It must never be given a value as text.
 func (r *reader) fail(n *yaml.Node, key, what, next string) {
+	if r.full() {
+		return
+	}
 	p := r.place(n)
 	r.problems = append(r.problems, Problem{File: p.File, Line: p.Line, Column: p.Column, Key: printable(key), What: what, Next: next})
 }
+
+// full says that there are problems enough: whoever has so many begins with these.
+func (r *reader) full() bool { return len(r.problems) >= maxProblems }
 
 func (r *reader) place(n *yaml.Node) Position {
 	p := Position{Line: n.Line, Column: n.Column}
@@ -135,6 +142,9 @@ func applyDefaults(v reflect.Value) {
 
 // enter counts a value and its depth. Beyond the bounds it says so once, and refuses.
 func (r *reader) enter(n *yaml.Node, key string) bool {
+	if r.full() {
+		return false
+	}
 	if r.left > 0 && r.depth < maxDepth {
 		r.left--
 		r.depth++
@@ -333,7 +343,7 @@ func (r *reader) number(n *yaml.Node, v reflect.Value, key string, tag fieldTag)
 func (r *reader) pairs(n *yaml.Node, key string) iter.Seq2[*yaml.Node, *yaml.Node] {
 	return func(yield func(k, v *yaml.Node) bool) {
 		seen := map[string]*yaml.Node{}
-		for i := 0; i+1 < len(n.Content); i += 2 {
+		for i := 0; i+1 < len(n.Content) && !r.full(); i += 2 {
 			k := r.resolve(n.Content[i])
 			switch first := seen[k.Value]; {
 			case k.Kind != yaml.ScalarNode || k.Value == "":

@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v4"
 )
@@ -73,6 +74,9 @@ func Load(path string) (*Config, error) {
 	}
 	if len(r.problems) > 0 {
 		r.problems.sort()
+		if r.full() {
+			r.problems = append(r.problems, Problem{What: "has more problems than are listed here", Next: "begin with these"})
+		}
 		return nil, r.problems
 	}
 	if c.dir, err = filepath.Abs(filepath.Dir(path)); err != nil {
@@ -207,7 +211,8 @@ func parseJSON(text []byte) (*yaml.Node, *Problem) {
 	}
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.UseNumber()
-	n, err := jsonValue(d, text, 0)
+	lines := lineCounter{text: text, line: 1}
+	n, err := jsonValue(d, &lines, 0)
 	if err == nil {
 		if _, err = d.Token(); err == io.EOF {
 			return n, nil
@@ -234,12 +239,12 @@ func parseJSON(text []byte) (*yaml.Node, *Problem) {
 
 var errDeep = errors.New("too deep")
 
-func jsonValue(d *json.Decoder, text []byte, depth int) (*yaml.Node, error) {
+func jsonValue(d *json.Decoder, lines *lineCounter, depth int) (*yaml.Node, error) {
 	if depth > 2*maxDepth {
 		return nil, errDeep
 	}
 	start := d.InputOffset()
-	for start < int64(len(text)) && bytes.IndexByte([]byte(" \t\r\n,:"), text[start]) >= 0 {
+	for start < int64(len(lines.text)) && bytes.IndexByte([]byte(" \t\r\n,:"), lines.text[start]) >= 0 {
 		start++
 	}
 	token, err := d.Token()
@@ -247,7 +252,7 @@ func jsonValue(d *json.Decoder, text []byte, depth int) (*yaml.Node, error) {
 		return nil, err
 	}
 	n := &yaml.Node{Kind: yaml.ScalarNode}
-	n.Line, n.Column = lineOf(text, start)
+	n.Line, n.Column = lines.at(start)
 	switch t := token.(type) {
 	case json.Delim:
 		n.Kind, n.Tag = yaml.MappingNode, "!!map"
@@ -255,7 +260,7 @@ func jsonValue(d *json.Decoder, text []byte, depth int) (*yaml.Node, error) {
 			n.Kind, n.Tag = yaml.SequenceNode, "!!seq"
 		}
 		for d.More() {
-			c, err := jsonValue(d, text, depth+1) // in an object: keys and values in turn
+			c, err := jsonValue(d, lines, depth+1) // in an object: keys and values in turn
 			if err != nil {
 				return nil, err
 			}
@@ -279,10 +284,36 @@ func jsonValue(d *json.Decoder, text []byte, depth int) (*yaml.Node, error) {
 	return n, nil
 }
 
+// A lineCounter gives lines and columns, from 1, of byte offsets that grow.
+type lineCounter struct {
+	text  []byte
+	line  int
+	start int64 // of the line
+	seen  int64 // up to where lines are counted
+}
+
+func (l *lineCounter) at(offset int64) (line, column int) {
+	for {
+		i := bytes.IndexByte(l.text[l.seen:offset], '\n')
+		if i < 0 {
+			break
+		}
+		l.line++
+		l.seen += int64(i) + 1
+		l.start = l.seen
+	}
+	l.seen = max(l.seen, offset)
+	const far = 1000 // a line longer than this is no person's: bytes will do
+	if offset-l.start > far {
+		return l.line, int(offset-l.start) + 1
+	}
+	return l.line, utf8.RuneCount(l.text[l.start:offset]) + 1
+}
+
 // lineOf gives line and column, from 1, of a byte offset.
 func lineOf(text []byte, offset int64) (line, column int) {
 	before := text[:min(max(offset, 0), int64(len(text)))]
-	return bytes.Count(before, []byte("\n")) + 1, len([]rune(string(before[bytes.LastIndexByte(before, '\n')+1:]))) + 1
+	return bytes.Count(before, []byte("\n")) + 1, utf8.RuneCount(before[bytes.LastIndexByte(before, '\n')+1:]) + 1
 }
 
 // merge joins two files' mappings. Lists whose members have names are joined; any other key in both is an error.
