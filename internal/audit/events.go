@@ -1,0 +1,97 @@
+package audit
+
+// An Event is what happened: audit_log.event_type. Values never change, for they are hashed and searched for. They bear DICOM's
+// word where one fits exactly; [Event.DICOM] gives the code of DICOM PS3.16 (context groups 400 and 401) that each is filed under.
+type Event string
+
+// Events. The number behind each is its DICOM code.
+const (
+	ServiceStarted        Event = "application-start"          // 110120
+	ServiceStopped        Event = "application-stop"           // 110121
+	ConfigLoaded          Event = "software-configuration"     // 110131; details: revision, digest before and after
+	KeyCreated            Event = "key-created"                // 110129, Security Configuration
+	ClockStepped          Event = "clock-stepped"              // 110113, Security Alert; details: by how much
+	AuditFailed           Event = "audit-failed"               // 110113, Security Alert; the record itself is in doubt
+	AuditLogUsed          Event = "audit-log-used"             // 110101; somebody searched or verified the record
+	MessageAccepted       Event = "message-accepted"           // 110107, Import
+	MessageFiltered       Event = "message-filtered"           // 110107; answered AA and not delivered
+	MessageRejected       Event = "message-rejected"           // 110107; details: why
+	MessageDuplicate      Event = "message-duplicate"          // 110107; got the first one's answer again
+	MessageResent         Event = "message-resent"             // 110106, Export; by a person
+	DeliveryFiltered      Event = "delivery-filtered"          // 110106; a destination's filter dropped it
+	DeliverySent          Event = "delivery-sent"              // 110106
+	DeliveryRetried       Event = "delivery-retried"           // 110106; an attempt failed, another follows
+	DeliveryRefused       Event = "delivery-refused"           // 110106; the receiver said no
+	DeliverySkipped       Event = "delivery-skipped"           // 110106; set aside as an error
+	DeliveryHeld          Event = "delivery-held"              // 110106; stops its queue
+	ContentRead           Event = "patient-record"             // 110110; a person saw content: who, and the purpose why
+	Searched              Event = "query"                      // 110112
+	ChannelStarted        Event = "channel-started"            // 110100, Application Activity
+	ChannelStopped        Event = "channel-stopped"            // 110100
+	ChannelPaused         Event = "channel-paused"             // 110100
+	ChannelResumed        Event = "channel-resumed"            // 110100
+	DestinationStarted    Event = "destination-started"        // 110100
+	DestinationStopped    Event = "destination-stopped"        // 110100
+	DestinationPaused     Event = "destination-paused"         // 110100
+	DestinationResumed    Event = "destination-resumed"        // 110100
+	ConnectionRefused     Event = "node-authentication"        // 110126; a peer that is not allowed, or shows no good certificate
+	SettingChanged        Event = "setting-changed"            // 110129, Security Configuration; details: before and after, secrets left out
+	RestrictedFunctionRun Event = "use-of-restricted-function" // 110132; a command of the operator's that is none of the above
+)
+
+// DICOM is the code of the event in DICOM's coding scheme DCM, or "" for one that this build does not know.
+func (e Event) DICOM() string {
+	switch e {
+	case ServiceStarted:
+		return "110120"
+	case ServiceStopped:
+		return "110121"
+	case ConfigLoaded:
+		return "110131"
+	case KeyCreated, SettingChanged:
+		return "110129"
+	case ClockStepped, AuditFailed:
+		return "110113"
+	case AuditLogUsed:
+		return "110101"
+	case MessageAccepted, MessageFiltered, MessageRejected, MessageDuplicate:
+		return "110107"
+	case MessageResent, DeliveryFiltered, DeliverySent, DeliveryRetried, DeliveryRefused, DeliverySkipped, DeliveryHeld:
+		return "110106"
+	case ContentRead:
+		return "110110"
+	case Searched:
+		return "110112"
+	case ChannelStarted, ChannelStopped, ChannelPaused, ChannelResumed,
+		DestinationStarted, DestinationStopped, DestinationPaused, DestinationResumed:
+		return "110100"
+	case ConnectionRefused:
+		return "110126"
+	case RestrictedFunctionRun:
+		return "110132"
+	}
+	return ""
+}
+
+// An Action is what kind of doing it was: DICOM PS3.15 A.5.1, EventActionCode.
+type Action string
+
+// Actions, with DICOM's letters.
+const (
+	Create  Action = "create"  // C
+	Read    Action = "read"    // R
+	Update  Action = "update"  // U
+	Delete  Action = "delete"  // D
+	Execute Action = "execute" // E
+)
+
+// A Result is how it ended: DICOM PS3.15 A.5.1, EventOutcomeIndicator.
+type Result string
+
+// Results, with DICOM's numbers.
+const (
+	Success        Result = "success"         // 0
+	MinorFailure   Result = "minor-failure"   // 4; may be tried again
+	SeriousFailure Result = "serious-failure" // 8; refused, or done only in part
+	MajorFailure   Result = "major-failure"   // 12; no longer available
+)
