@@ -105,9 +105,13 @@ func (b boundPath) in(e *env) hl7.Path {
 	return p
 }
 
-// concrete goes over the elements that an address with (*) means: each segment, each repetition that is there.
+// concrete goes over the elements that an address means: itself, or with (*) each segment and repetition that is there.
 func (e *env) concrete(p hl7.Path) iter.Seq[hl7.Path] {
 	return func(yield func(hl7.Path) bool) {
+		if !p.HasWildcard() {
+			yield(p) // not counted: as many as the configuration has of them
+			return
+		}
 		for p := range eachPlace(e.m, p) {
 			if !e.visit(p) || !yield(p) {
 				return
@@ -164,6 +168,12 @@ func (l loop) each(e *env) iter.Seq[frame] {
 		over := l.over.in(e)
 		if over.Field != 0 {
 			over.Rep = hl7.Any
+		}
+		if over.SegmentRep < 0 && over.SegmentRep != hl7.Any {
+			over.SegmentRep = max(over.SegmentRep+e.m.Count(over.Segment)+1, 0)
+			if over.SegmentRep == 0 {
+				return
+			}
 		}
 		for p := range eachPlace(e.m, over) {
 			if p.Field == 0 && e.m.Presence(p) == hl7.Absent {
