@@ -188,3 +188,49 @@ func standardADT() []byte {
 		"IN1|1|PPO01^Preferred plan|99001|Beacon Mutual|PO Box 1^^Portsend^MA^02100||||||||||Sample^Josephine|SEL|19540712\r"
 	return []byte(s)
 }
+
+func BenchmarkWalk(b *testing.B) {
+	adt := standardADT()
+	m := new(hl7.Message)
+	b.SetBytes(int64(len(adt)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := m.Reset(adt); err != nil {
+			b.Fatal(err)
+		}
+		n := 0
+		m.Walk(func(hl7.Path, []byte) bool { n++; return true })
+		if n == 0 {
+			b.Fatal("no leaves")
+		}
+	}
+}
+
+func BenchmarkSet(b *testing.B) {
+	adt := standardADT()
+	m := new(hl7.Message)
+	p := hl7.MustPath("PID-3.4")
+	b.SetBytes(int64(len(adt)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := m.Reset(adt); err != nil {
+			b.Fatal(err)
+		}
+		if err := m.Set(p, "STMARY"); err != nil {
+			b.Fatal(err)
+		}
+		if len(m.Bytes()) == 0 {
+			b.Fatal("no bytes")
+		}
+	}
+}
+
+func BenchmarkNewAck(b *testing.B) {
+	m := parse(b, string(standardADT()))
+	b.ReportAllocs()
+	for b.Loop() {
+		if len(hl7.NewAck(m, hl7.Ack{Code: hl7.AA, ControlID: "A1"})) == 0 {
+			b.Fatal("no answer")
+		}
+	}
+}
