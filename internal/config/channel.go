@@ -22,7 +22,7 @@ type Channel struct {
 type Source struct {
 	MLLP         *MLLPSource `key:"mllp" required:"true" doc:"HL7 v2 over MLLP: this program listens."`
 	Answer       string      `key:"answer" enum:"accepted" later:"delivered,reply" doc:"When the sender is answered. accepted: as soon as the message is safe on disk."`
-	Unacceptable string      `key:"unacceptable" enum:"AE,AR,AA,close" doc:"What a message that is not acceptable is answered. AA or close: for an old sender that would otherwise send it for ever."`
+	Unacceptable string      `key:"unacceptable" enum:"AE,AR,AA,close" doc:"What a message that is not acceptable is answered. With AE, an unknown type, version or processing ID is answered AR. AA or close: for an old sender that would otherwise send it for ever."`
 }
 
 // An MLLPSource listens for HL7 v2 messages.
@@ -61,9 +61,9 @@ type Admit struct {
 	Versions      []Text        `key:"versions" pattern:"version" doc:"HL7 versions (MSH-12). Not given: all."`
 	ProcessingIDs []Text        `key:"processing_ids" enum:"P,D,T" doc:"Processing IDs (MSH-11): production, debugging, training. Not given: all."`
 	MaxSize       Size          `key:"max_size" doc:"The longest message that is taken; longer ones are kept as rejected. Not given: source.mllp.max_message."`
-	Rate          *Rate         `key:"rate" doc:"The most messages a peer may send; a faster peer is made to wait. Not given: no limit."`
+	Rate          *Rate         `key:"rate" doc:"The most messages a peer may send; a faster one is made to wait, and refused (AR, not kept) when that takes seconds. Not given: no limit."`
 	Duplicates    time.Duration `key:"duplicates" word:"off" doc:"The same sender, control ID and content within this window is answered as the first one was, and not delivered again."`
-	RejectedQuota Size          `key:"rejected_quota" doc:"How much rejected content is kept a peer."`
+	RejectedQuota Size          `key:"rejected_quota" doc:"How much rejected content is kept a peer and day."`
 }
 
 // A Rate bounds what one peer may send.

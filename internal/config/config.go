@@ -15,9 +15,6 @@
 package config
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"path/filepath"
 	"time"
 )
@@ -130,17 +127,6 @@ func (c *Config) Where(key string) Position {
 
 // given says whether the files hold this key.
 func (c *Config) given(key string) bool { _, ok := c.at[key]; return ok }
-
-// Revision names a channel's settings: equal settings have the same one, whatever their place, order of keys, or
-// comments. It holds no secret.
-func (ch Channel) Revision() string {
-	b, err := json.Marshal(ch)
-	if err != nil {
-		panic("config: a channel does not encode: " + err.Error()) // plain fields only: a bug of ours
-	}
-	sum := sha256.Sum256(b)
-	return hex.EncodeToString(sum[:8])
-}
 
 func (f *File) under(dir string) {
 	if *f != "" && !filepath.IsAbs(string(*f)) {

@@ -191,18 +191,3 @@ func TestExpressionsKnowTheirPlace(t *testing.T) {
 		}
 	}
 }
-
-func TestRevisionFollowsTheSettingsAlone(t *testing.T) {
-	channel := func(rest string) string {
-		return "- {name: a, source: {mllp: {listen: ':1'}}, destinations: [{name: b, mllp: {address: 'h:1'}" + rest + "}]}\n"
-	}
-	a, _ := load(t, "channels:\n"+channel(", filter: 'true', order: strict"))
-	same, _ := load(t, "# moved\n\nchannels:\n\n"+channel(", order: strict, filter: \"true\""))
-	other, _ := load(t, "channels:\n"+channel(", filter: 'false'"))
-	if len(a.Channels[0].Revision()) != 16 || a.Channels[0].Revision() != same.Channels[0].Revision() {
-		t.Errorf("equal settings have revisions %s and %s", a.Channels[0].Revision(), same.Channels[0].Revision())
-	}
-	if a.Channels[0].Revision() == other.Channels[0].Revision() {
-		t.Error("another filter has the same revision")
-	}
-}
