@@ -151,11 +151,17 @@ type Running struct {
 	blocks [][]byte
 }
 
-// Blocks returns what it has received so far, without frames.
-func (r *Running) Blocks() [][]byte {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return append([][]byte(nil), r.blocks...)
+// Blocks returns what it has received, without frames. What it prints comes a moment after its answers, so it waits,
+// but not for ever, until there are n.
+func (r *Running) Blocks(n int) [][]byte {
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		r.mu.Lock()
+		got := append([][]byte(nil), r.blocks...)
+		r.mu.Unlock()
+		if len(got) >= n || time.Now().After(deadline) {
+			return got
+		}
+	}
 }
 
 // Start starts the receiver, and ends it with the test.

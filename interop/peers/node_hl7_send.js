@@ -15,10 +15,10 @@ const connection = client.createConnection({ port: Number(port) }, async res => 
 })
 connection.on('error', fail)
 connection.on('client.error', fail)
-step().catch(fail)
+connection.once('connect', () => step().catch(fail)) // sending before would dial a second time
 
 async function step () {
-  if (next === blocks.length) return connection.close()
+  if (next === blocks.length) process.exit(0) // closing leaves its timers running
   await connection.sendMessage(new Message({ text: blocks[next++] }))
 }
 
