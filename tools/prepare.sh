@@ -3,11 +3,14 @@
 # On another system it says what is missing; the suites then fail and name it too.
 #   postgresql-15, -pgaudit   the postgres suite starts a server of its own from their programs
 #   python3-hl7, openssl      peers of the interop suite; its npm peers are pinned in interop/package.json
+#   gcc, libc6-dev            the race detector; the product itself builds without cgo
 #   strace                    watches writes, syncs and sockets in the faults suite
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 wanted=(postgresql-15 postgresql-15-pgaudit python3-hl7 openssl strace)
+command -v gcc >/dev/null || wanted+=(gcc libc6-dev)
+command -v git >/dev/null || wanted+=(git)
 command -v npm >/dev/null || wanted+=(npm)
 command -v make >/dev/null || wanted+=(make)
 command -v setpriv >/dev/null || wanted+=(util-linux)
