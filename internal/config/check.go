@@ -164,10 +164,17 @@ func hostIP(host string) netip.Addr {
 
 func (k *checker) channel(ch *Channel) {
 	key := "channels." + ch.Name
+	if !ch.Enabled {
+		defer k.soften(len(k.findings))
+	}
 	if m := ch.Source.MLLP; m != nil {
 		k.plaintext(key+".source.mllp", "listen", string(m.Listen), m.TLS != nil, m.Plaintext)
 		if m.TLS != nil {
 			k.serverTLS(key+".source.mllp.tls", m.TLS)
+		}
+		if !loopback(string(m.Listen)) && len(m.Allow) == 0 && (m.TLS == nil || m.TLS.Clients == "") {
+			k.add(Warning, key+".source.mllp", "takes messages from anyone who reaches its address: it asks for no certificate and allows every address",
+				"add tls.clients (the authorities of your senders' certificates), or allow: [RANGE]")
 		}
 		if ch.Admit.MaxSize > m.MaxMessage {
 			k.add(Warning, key+".admit.max_size", "is more than source.mllp.max_message, beyond which nothing is read", "raise source.mllp.max_message, or lower this")
@@ -181,7 +188,17 @@ func (k *checker) channel(ch *Channel) {
 	}
 }
 
+// soften makes warnings of the errors found from here on: they are of a part that is switched off and keep nothing from starting.
+func (k *checker) soften(from int) {
+	for i := range k.findings[from:] {
+		k.findings[from+i].Level = Warning
+	}
+}
+
 func (k *checker) destination(key string, d *Destination) {
+	if !d.Enabled {
+		defer k.soften(len(k.findings))
+	}
 	if m := d.MLLP; m != nil {
 		k.plaintext(key+".mllp", "address", string(m.Address), m.TLS != nil, m.Plaintext)
 		if m.TLS != nil {

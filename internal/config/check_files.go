@@ -62,6 +62,8 @@ func (k *checker) rootKey() {
 			_ = f.Close() // opened for reading only
 		}
 	}
+	k.privateFolder(key, filepath.Dir(root))
+	k.privateFolder("keys.store", string(k.c.Keys.Store))
 	data := string(k.c.Data)
 	if k.c.Database.Kind == "sqlite" {
 		data = k.c.Database.Path
@@ -72,6 +74,14 @@ func (k *checker) rootKey() {
 	}
 	if k.c.Database.Kind == "sqlite" && within(data, string(k.c.Keys.Store)) {
 		k.add(Warning, "keys.store", "holds the database's file too: a backup of that folder keeps keys that can then never be destroyed", "give keys.store a folder of its own")
+	}
+}
+
+// privateFolder holds that a folder of keys, where it is there, is its owner's alone.
+func (k *checker) privateFolder(key, dir string) {
+	info, err := os.Stat(dir)
+	if err == nil && info.Mode().Perm()&0o077 != 0 {
+		k.add(Error, key, "the folder "+dir+" may be entered by others than its owner", "chmod 0700 "+dir+", or give the keys a folder of their own")
 	}
 }
 

@@ -311,6 +311,23 @@ func TestTheGuidesPageHasEverySection(t *testing.T) {
 	}
 }
 
+// The steps on transform's page are what a destination's steps may be.
+func TestStepsOfTheDocumentationLoad(t *testing.T) {
+	fence := regexp.MustCompile("(?ms)^```yaml\n(.*?)^```$")
+	n := 0
+	for _, m := range fence.FindAllStringSubmatch(read(t, docs+"transform.md"), -1) {
+		if !strings.HasPrefix(m[1], "- ") {
+			continue
+		}
+		n++
+		steps := "        " + strings.ReplaceAll(strings.TrimSpace(m[1]), "\n", "\n        ")
+		load(t, "channels:\n  - name: a\n    source: {mllp: {listen: ':1'}}\n    destinations:\n    - name: b\n      mllp: {address: 'h:1'}\n      steps:\n"+steps+"\n")
+	}
+	if n < 5 {
+		t.Errorf("only %d examples found", n)
+	}
+}
+
 func TestJSONOfTheGuideParsesAsJSON(t *testing.T) {
 	for _, name := range []string{"mfa.json", "oauth2.json"} {
 		if !json.Valid([]byte(read(t, docs+"guide/"+name))) {

@@ -140,6 +140,14 @@ func TestAnEmptyFileIsAConfigurationOfDefaults(t *testing.T) {
 	}
 }
 
+func TestATableMayHaveAnEntryForTheEmptyText(t *testing.T) {
+	c, _ := load(t, "tables: {t: {values: {'': unknown, ' ': blank, \"~\": tilde, true: truth}}}\n")
+	got := c.Tables["t"].Values
+	if len(got) != 4 || got[""] != "unknown" || got[" "] != "blank" || got["~"] != "tilde" || got["true"] != "truth" {
+		t.Errorf("%v", got)
+	}
+}
+
 func TestMerge(t *testing.T) {
 	dir := write(t, map[string]string{
 		"lazaret.yaml":          "organisation: st-mary\nlog: {level: warn}\nchannels:\n- {name: a, source: {mllp: {listen: ':1'}}}\n",

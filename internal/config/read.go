@@ -346,7 +346,7 @@ func (r *reader) pairs(n *yaml.Node, key string) iter.Seq2[*yaml.Node, *yaml.Nod
 		for i := 0; i+1 < len(n.Content) && !r.full(); i += 2 {
 			k := r.resolve(n.Content[i])
 			switch first := seen[k.Value]; {
-			case k.Kind != yaml.ScalarNode || k.Value == "":
+			case k.Kind != yaml.ScalarNode:
 				r.fail(k, key, "has a key that is not a text", "write each key as KEY: VALUE")
 			case k.ShortTag() == "!!merge":
 				r.fail(k, key, "merges a mapping (<<), which is not read here", "give the whole value as an alias (*name), or write the keys out")
