@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"runtime/debug"
@@ -49,17 +50,29 @@ func (c *conn) serve(ctx context.Context) {
 	if t, ok := c.nc.(*tls.Conn); ok {
 		if err := c.handshake(t); err != nil {
 			c.raw.Close()
-			c.s.refuse(c.run.log, c.peer.Addr, NoHandshake, err)
+			if !c.run.draining() {
+				c.s.refuse(c.run.log, c.peer.Addr, NoHandshake, err)
+			}
 			return
 		}
 	}
 	c.s.Events.opened(c.peer)
-	c.run.log.Info("mllp: connection opened", "conn", c.peer.ConnID, "peer", c.peer.Addr, "name", c.peer.Name)
+	c.run.log.Debug("mllp: connection opened", "conn", c.peer.ConnID, "peer", c.peer.Addr, "name", c.peer.Name)
 	why, err := c.loop(ctx)
 	c.end(why)
 	c.s.Events.closed(c.peer, why)
-	c.run.log.Info("mllp: connection closed", "conn", c.peer.ConnID, "peer", c.peer.Addr, "name", c.peer.Name,
+	c.run.log.Log(ctx, level(why), "mllp: connection closed", "conn", c.peer.ConnID, "peer", c.peer.Addr, "name", c.peer.Name,
 		"reason", string(why), "error", err, "blocks", c.blocks, "stray bytes", c.r.Skipped())
+}
+
+// level: senders that open a connection for each message exist, so what is usual is not worth a line.
+func level(why Reason) slog.Level {
+	switch why {
+	case PeerClosed, Idle, Drained:
+		return slog.LevelDebug
+	default:
+		return slog.LevelWarn
+	}
 }
 
 func (c *conn) handshake(t *tls.Conn) error {

@@ -7,9 +7,9 @@ import (
 	"os"
 )
 
-// AppendFrame appends block, framed, to dst. It refuses an empty block (ErrEmpty) and one that holds 0x0B or 0x1C
-// (*ContentError): the standard forbids them, and receivers differ in what they then take for the message. Other
-// control bytes, which the standard forbids too, cannot move an edge and pass. On error dst is returned as it was.
+// AppendFrame appends block, framed, to dst. It refuses an empty block (ErrEmpty: the standard asks for one byte) and
+// one that holds 0x1C (*ContentError). Other control bytes, which the standard forbids too, pass; see the package
+// comment. On error dst is returned as it was.
 func AppendFrame(dst, block []byte) ([]byte, error) {
 	if err := carriable(block); err != nil {
 		return dst, err
@@ -24,10 +24,8 @@ func carriable(block []byte) error {
 	if len(block) == 0 {
 		return ErrEmpty
 	}
-	for _, b := range [...]byte{startByte, endByte} {
-		if i := bytes.IndexByte(block, b); i >= 0 {
-			return &ContentError{Offset: i, Byte: b}
-		}
+	if i := bytes.IndexByte(block, endByte); i >= 0 {
+		return &ContentError{Offset: i}
 	}
 	return nil
 }

@@ -213,7 +213,7 @@ func TestServerCloses(t *testing.T) {
 			if c.server == nil {
 				c.server = &mllp.Server{}
 			}
-			c.server.Log = slog.New(slog.NewTextHandler(&log, nil))
+			c.server.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 			if c.server.Handler == nil {
 				c.server.Handler = mllp.HandlerFunc(acknowledge)
 			}
@@ -256,6 +256,19 @@ func (b *safeBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.b.String()
+}
+
+// A sender that never reads is cut when an answer cannot be written in time.
+func TestServerDoesNotWaitForASenderThatNeverReads(t *testing.T) {
+	big := append(ack("1"), bytes.Repeat([]byte("NTE|1||invented\r"), 1<<16)...)
+	r := serve(t, &mllp.Server{WriteTimeout: 50 * time.Millisecond, Handler: mllp.HandlerFunc(func(context.Context, *mllp.Peer, []byte) ([]byte, error) { return big, nil })})
+	nc := dial(t, r.addr)
+	for range 50 {
+		if _, err := io.WriteString(nc, frame(message("1"))); err != nil {
+			break
+		}
+	}
+	r.seen.await(t, "closed: answer could not be written")
 }
 
 func TestServerRefusesConnections(t *testing.T) {
