@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
-	"sync/atomic"
 	"unicode/utf8"
 
 	"golang.org/x/text/encoding"
@@ -276,26 +275,29 @@ func (m *Message) declaredCharset() charsetID {
 	if m.utf16 != utf16None {
 		return charsetUTF16
 	}
-	first, id := true, charsetASCII
-	if f, ok := m.field(0, 18); ok {
-		eachPiece(m.maskOf(0), f, m.sep.Repetition, func(n int, r span) bool {
-			c, _ := charsetNamed(bytes.TrimSpace(m.text(0)[r.at:r.end]))
-			switch {
-			case c == charsetISO2022JP:
-				id = c
-				return false
-			case n == 1:
-				id, first = c, r.at == r.end
-			}
-			return true
-		})
+	id := charsetASCII
+	f, _ := m.field(0, 18)
+	if f.at < f.end {
+		id = m.charsetIn(f)
 	}
-	if first && id == charsetASCII && hasBOM(m.buf) {
+	if f.at == f.end && hasBOM(m.buf) {
 		return charsetUTF8
 	}
 	if id == charsetUTF16 {
 		return charsetUTF8 // it says UTF-16, but MSH could be read byte by byte
 	}
+	return id
+}
+
+// charsetIn reads the repetitions of MSH-18.
+func (m *Message) charsetIn(f span) (id charsetID) {
+	eachPiece(m.maskOf(0), f, m.sep.Repetition, func(n int, r span) bool {
+		c, _ := charsetNamed(m.text(0)[r.at:r.end])
+		if n == 1 || c == charsetISO2022JP {
+			id = c
+		}
+		return id != charsetISO2022JP
+	})
 	return id
 }
 
@@ -427,8 +429,8 @@ func (c charsetID) decode(dst, b []byte, bad func(offset int)) []byte {
 // more than a few characters is by chance, and Windows-1252 otherwise; ASCII where there are no others. It looks at the
 // message as it was received, so that edits do not change how the rest is read.
 func (m *Message) guess() charsetID {
-	if g := charsetID(atomic.LoadUint32(&m.guessed)); g != charsetUnknown {
-		return g
+	if g := m.guessed.Load(); g != 0 {
+		return charsetID(g - 1)
 	}
 	g := charset1252
 	switch {
@@ -437,7 +439,7 @@ func (m *Message) guess() charsetID {
 	case utf8.Valid(m.buf):
 		g = charsetUTF8
 	}
-	atomic.StoreUint32(&m.guessed, uint32(g))
+	m.guessed.Store(uint32(g) + 1)
 	return g
 }
 

@@ -196,6 +196,7 @@ func (m *Message) replaceSegments(p Path, raw []byte) error {
 			return
 		}
 		m.segs[i].name = n
+		m.moved()
 		m.own(i, text)
 	})
 	return err
@@ -403,5 +404,6 @@ func (m *Message) deleteSegments(p Path) error {
 		m.segs = slices.DeleteFunc(m.segs, func(s segment) bool { return s.name == n })
 	}
 	m.edited = true
+	m.moved()
 	return nil
 }

@@ -26,7 +26,9 @@ type Message struct {
 	override bool // charset comes from OverrideCharset and not from MSH-18
 	utf16    utf16Form
 	edited   bool
-	guessed  uint32 // atomic: charsetID of an undeclared message, charsetUnknown until somebody asks; see guess
+	guessed  atomic.Uint32 // 1 + charsetID of an undeclared message, 0 until somebody asks; see guess
+
+	index atomic.Pointer[map[name][]uint32] // of messages with very many segments; see places
 
 	transcoded []byte // memory of buf where that is not wire, kept for the next Reset
 	masked     []byte // memory of mask, kept likewise
@@ -72,8 +74,11 @@ func (m *Message) Reset(b []byte) error {
 	m.owned = nil // clones may share it
 	m.edited, m.override = false, false
 	m.charset = charsetASCII
-	m.guessed = uint32(charsetUnknown)
+	m.moved()
 	m.utf16 = utf16None
+	if m.guessed.Load() != 0 {
+		m.guessed.Store(0)
+	}
 	if err := m.parse(); err != nil {
 		m.wire, m.buf = nil, nil
 		m.segs = m.segs[:0]
@@ -85,6 +90,9 @@ func (m *Message) Reset(b []byte) error {
 }
 
 func (m *Message) parse() error {
+	if uint64(len(m.wire)) > maxMessage/2 { // UTF-16 can become longer as UTF-8
+		return &SyntaxError{Offset: maxMessage / 2, Reason: "the message is longer than 2 GiB"}
+	}
 	if form := utf16FormOf(m.wire); form != utf16None {
 		if len(m.wire)%2 != 0 {
 			return &SyntaxError{Offset: len(m.wire) - 1, Reason: "UTF-16 with half a character at the end"}
@@ -174,8 +182,8 @@ func (m *Message) Clone() *Message {
 		wire: m.wire, buf: m.buf, mask: m.mask, head: m.head,
 		sep: m.sep, segs: slices.Clone(m.segs), owned: slices.Clone(m.owned), msh: m.msh,
 		charset: m.charset, override: m.override, utf16: m.utf16, edited: m.edited,
-		guessed: atomic.LoadUint32(&m.guessed),
 	}
+	c.guessed.Store(m.guessed.Load())
 	if m.utf16 != utf16None {
 		c.buf = slices.Clone(m.buf) // m's next Reset writes there
 	}

@@ -234,3 +234,22 @@ func BenchmarkNewAck(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkScanForTerminators is the limit of BenchmarkParseFourFields on the same machine: finding the CRs and no more.
+func BenchmarkScanForTerminators(b *testing.B) {
+	adt := standardADT()
+	b.SetBytes(int64(len(adt)))
+	for b.Loop() {
+		n := 0
+		for rest := adt; ; n++ {
+			i := bytes.IndexByte(rest, '\r')
+			if i < 0 {
+				break
+			}
+			rest = rest[i+1:]
+		}
+		if n != 11 {
+			b.Fatalf("%d segments", n)
+		}
+	}
+}

@@ -10,10 +10,13 @@ import (
 // A segment is a line of the message: where its content lies in buf, and where the next one begins. It holds no pointer, so
 // that filling a list of them costs the garbage collector nothing.
 type segment struct {
-	at, end, next int
+	at, end, next uint32
 	name          name
-	own           int32 // 1 + place in Message.owned, once the segment is not as received any more
+	own           uint32 // 1 + place in Message.owned, once the segment is not as received any more
 }
+
+// maxMessage is the length that the offsets of a segment can say.
+const maxMessage = 1<<32 - 1
 
 // owned is a segment's new content. It is replaced and never written to, so that clones may share it.
 type owned struct {
@@ -63,7 +66,7 @@ func readName(b []byte, field byte) name {
 }
 
 func alphanumeric(c byte) bool {
-	return 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || 'a' <= c && c <= 'z'
+	return c-'A' <= 'Z'-'A' || c-'0' <= '9'-'0' || c-'a' <= 'z'-'a' // below the first, the difference wraps round
 }
 
 // split finds the segments of buf from at on.
@@ -105,7 +108,7 @@ func (m *Message) split(at int) {
 		for next < len(b) && (b[next] == '\r' || b[next] == '\n') {
 			next++
 		}
-		m.add(at, end, next)
+		m.segs = append(m.segs, segmentAt(b, at, end, next, m.sep.Field))
 		at = next
 	}
 }
@@ -126,7 +129,7 @@ func (m *Message) beginsLine(b []byte) bool {
 }
 
 func (m *Message) splitAt(at int, terminator byte) {
-	b := m.buf
+	b, segs, field := m.buf, m.segs, m.sep.Field
 	for at < len(b) {
 		end, next := len(b), len(b)
 		if i := bytes.IndexByte(b[at:], terminator); i >= 0 {
@@ -136,13 +139,14 @@ func (m *Message) splitAt(at int, terminator byte) {
 				next++
 			}
 		}
-		m.add(at, end, next)
+		segs = append(segs, segmentAt(b, at, end, next, field))
 		at = next
 	}
+	m.segs = segs
 }
 
-func (m *Message) add(at, end, next int) {
-	m.segs = append(m.segs, segment{at: at, end: end, next: next, name: readName(m.buf[at:end], m.sep.Field)})
+func segmentAt(b []byte, at, end, next int, field byte) segment {
+	return segment{at: uint32(at), end: uint32(end), next: uint32(next), name: readName(b[at:end], field)}
 }
 
 // text is the content of segment i, without its terminator.
@@ -180,7 +184,13 @@ func (m *Message) find(segment string, rep int) (int, bool) {
 	if !ok {
 		return 0, false
 	}
-	if rep < 0 && rep != Any {
+	if rep == Any || rep == 0 {
+		rep = 1
+	}
+	if rep > farRep || rep < -farRep {
+		return m.findFar(n, rep)
+	}
+	if rep < 0 {
 		for i := len(m.segs) - 1; i >= 0; i-- {
 			if m.segs[i].name == n {
 				if rep++; rep == 0 {
@@ -189,9 +199,6 @@ func (m *Message) find(segment string, rep int) (int, bool) {
 			}
 		}
 		return 0, false
-	}
-	if rep == Any || rep == 0 {
-		rep = 1
 	}
 	for i := range m.segs {
 		if m.segs[i].name == n {
@@ -203,11 +210,50 @@ func (m *Message) find(segment string, rep int) (int, bool) {
 	return 0, false
 }
 
+// farRep is how many segments of a name are counted each time one is looked for. Beyond, a message of a million segments
+// whose reader asks for one after the other would cost the square of that, and so a list is made of where they are.
+const farRep = 64
+
+func (m *Message) findFar(n name, rep int) (int, bool) {
+	at := m.places()[n]
+	if rep < 0 {
+		rep += len(at) + 1
+	}
+	if rep < 1 || rep > len(at) {
+		return 0, false
+	}
+	return int(at[rep-1]), true
+}
+
+// places are the indexes of the segments of each name. Readers may make them at the same time; any of the results will do.
+func (m *Message) places() map[name][]uint32 {
+	if p := m.index.Load(); p != nil {
+		return *p
+	}
+	p := make(map[name][]uint32)
+	for i := range m.segs {
+		n := m.segs[i].name
+		p[n] = append(p[n], uint32(i))
+	}
+	m.index.Store(&p)
+	return p
+}
+
+// moved forgets where segments are, after one came, went or got another name.
+func (m *Message) moved() {
+	if m.index.Load() != nil {
+		m.index.Store(nil)
+	}
+}
+
 // Count says how many segments of that name the message has.
 func (m *Message) Count(segment string) int {
 	n, ok := nameOfString(segment)
 	if !ok {
 		return 0
+	}
+	if p := m.index.Load(); p != nil {
+		return len((*p)[n])
 	}
 	c := 0
 	for i := range m.segs {
@@ -256,6 +302,11 @@ func (m *Message) InsertSegment(at int, raw []byte) error {
 	text := slices.Clone(raw)
 	s := segment{name: readName(text, m.sep.Field)}
 	m.keep(&s, owned{text: text, mask: m.maskText(text), term: term})
+	if p := m.index.Load(); p != nil && at == len(m.segs) {
+		(*p)[s.name] = append((*p)[s.name], uint32(at)) // so that appending many does not make the list anew each time
+	} else {
+		m.moved()
+	}
 	m.segs = slices.Insert(m.segs, at, s)
 	return nil
 }
@@ -268,7 +319,7 @@ func (m *Message) keep(s *segment, o owned) {
 		return
 	}
 	m.owned = append(m.owned, &o)
-	s.own = int32(len(m.owned))
+	s.own = uint32(len(m.owned))
 }
 
 // AppendSegment puts a segment, in its wire form and without a terminator, behind the last.

@@ -41,6 +41,9 @@ func readSeparators(b []byte, at int) (Separators, *SyntaxError) {
 	if len(b) == 3 {
 		return none, &SyntaxError{Segment: 1, Offset: off + 3, Reason: "the input ends before MSH-1, the field separator"}
 	}
+	if len(b) > 8 && string(b[3:9]) == `|^~\&|` {
+		return Recommended(), nil
+	}
 	s := Separators{Field: b[3]}
 	if !canSeparate(s.Field) {
 		return none, &SyntaxError{Segment: 1, Offset: off + 3, Reason: "MSH-1 is no character that can separate fields"}
