@@ -137,13 +137,9 @@ func (l *Log) walk(tx *db.Tx, first, end int64, f func(r *Record, bad string) bo
 		n := 0
 		for rows.Next() {
 			bad, err := l.scan(rows, &r)
-			if err != nil { // a value that the column's type does not hold; a broken connection shows in rows.Err too
+			if err != nil { // a value that its Go type does not hold: a broken connection shows in Next and Err
 				rows.Close()
-				if broken := rows.Err(); broken != nil {
-					return fmt.Errorf("read audit log: %w", broken)
-				}
-				r, bad = Record{Seq: first + int64(n)}, "it cannot be read"
-				f(&r, bad)
+				f(&Record{Seq: first + int64(n)}, "it cannot be read")
 				return nil
 			}
 			n++

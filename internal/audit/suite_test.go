@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -571,4 +572,8 @@ func testStrangeBytes(t *testing.T, address string) {
 	if v := got.Details[2].Value(); v != strings.Repeat("漢", 341) {
 		t.Errorf("the long text became %d bytes", len(v.(string)))
 	}
+}
+
+func contains(lines []string, part string) bool {
+	return slices.ContainsFunc(lines, func(s string) bool { return strings.Contains(s, part) })
 }
