@@ -328,6 +328,42 @@ func TestStepsOfTheDocumentationLoad(t *testing.T) {
 	}
 }
 
+// Our audit_log has every column of the guide's, with its type, and its three indexes under their names.
+func TestTheGuidesAuditTableIsOurs(t *testing.T) {
+	files, err := filepath.Glob("../audit/schema/*postgres*.sql")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no schema of the audit log for PostgreSQL: %v", err)
+	}
+	var ours strings.Builder
+	for _, f := range files {
+		ours.WriteString(strings.Join(strings.Fields(read(t, f)), " "))
+	}
+	guide := strings.Join(strings.Fields(read(t, docs+"guide/pgaudit.sql")), " ")
+	_, rest, _ := strings.Cut(guide, "CREATE TABLE audit_log ( ")
+	table, rest, ok := strings.Cut(rest, " );")
+	if !ok {
+		t.Fatal("docs/guide/pgaudit.sql has no table audit_log")
+	}
+	n := 0
+	for column := range strings.SplitSeq(table, ", ") {
+		n++
+		column, _, _ = strings.Cut(column, " DEFAULT ")
+		column = strings.TrimSuffix(column, " PRIMARY KEY")
+		if !regexp.MustCompile(`[ (]` + regexp.QuoteMeta(column) + `[ ,]`).MatchString(ours.String()) {
+			t.Errorf("the column %q is not in our table", column)
+		}
+	}
+	indexes := regexp.MustCompile(`CREATE INDEX \w+ ON audit_log\([^)]*\)`).FindAllString(rest, -1)
+	for _, index := range indexes {
+		if !strings.Contains(ours.String(), index) {
+			t.Errorf("%s is not one of ours", index)
+		}
+	}
+	if n != 11 || len(indexes) != 3 {
+		t.Errorf("the guide has %d columns and %d indexes, not 11 and 3", n, len(indexes))
+	}
+}
+
 func TestJSONOfTheGuideParsesAsJSON(t *testing.T) {
 	for _, name := range []string{"mfa.json", "oauth2.json"} {
 		if !json.Valid([]byte(read(t, docs+"guide/"+name))) {
