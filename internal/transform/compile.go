@@ -139,8 +139,7 @@ func (c *compiler) loop(p hl7.Path) (loop, string) {
 	if p.Field == 0 {
 		l.over = boundPath{path: p, frame: -1}
 	} else {
-		l.over = c.bind(p)
-		l.over.path.Rep, l.over.rep = 0, false
+		l.over = c.bind(p) // each goes over all its repetitions, whichever is at hand
 	}
 	if l.over.frame < 0 && p.SegmentRep == 0 {
 		l.over.path.SegmentRep = hl7.Any

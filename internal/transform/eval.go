@@ -32,8 +32,9 @@ type env struct {
 	sep        hl7.Separators
 	frames     []frame  // the element at hand of each for, any, all, count and first around, outermost first
 	items      [][]byte // the element at hand of each comparison with (*)
+	due        []frame  // what a step is carried out on; here for its memory only
 	work       int
-	formatting formatting // of the texts read so far
+	formatting formatting // of the texts read since it was last set
 	err        error
 }
 
@@ -43,7 +44,6 @@ type frame struct{ segment, rep int }
 func (e *env) begin(m *hl7.Message) {
 	e.m, e.sep = m, m.Separators()
 	e.work, e.err = 0, nil
-	e.formatting = formatting{}
 }
 
 func (e *env) end() error {

@@ -36,18 +36,19 @@ func (p *Program) Run(m *hl7.Message) (changed bool, err error) {
 // due is what the step is to be carried out on: its condition is asked of every element before the first is changed.
 // Without a loop there is one, which means the message.
 func (s *step) due(e *env) []frame {
+	due := e.due[:0]
 	if s.loop == nil {
 		if s.when == nil || s.when(e) {
-			return make([]frame, 1)
+			due = append(due, frame{})
 		}
-		return nil
-	}
-	var due []frame
-	for f := range s.loop.each(e) {
-		if s.when == nil || s.when(e) {
-			due = append(due, f)
+	} else {
+		for f := range s.loop.each(e) {
+			if s.when == nil || s.when(e) {
+				due = append(due, f)
+			}
 		}
 	}
+	e.due = due
 	return due
 }
 

@@ -71,6 +71,8 @@ func TestConditions(t *testing.T) {
 		{"all() holds where there is none", `all(ZZ1, false)`, true},
 		{"loops within loops", `any(PID-3, any(PID-3, PID-3.5 == "SS") and PID-3.5 == "MR")`, true},
 		{"a repetition of the segment at hand", `count(OBX-5) == 3`, true},
+		{"a field that is no date is unlike each", `date(PID-5.1) != "1980"`, true},
+		{"to replace nothing changes nothing", `replace("ab", "", "x")` + ` == "ab"`, true},
 		{"two quotes are one", `"a""b" == 'a"b'`, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -87,6 +89,24 @@ func TestConditions(t *testing.T) {
 				t.Errorf("the canonical form %s does not stay: %v", x, err)
 			}
 		})
+	}
+}
+
+// Texts are compared as characters, whatever bytes the message has for them.
+func TestTextIsReadInTheMessagesCharacterSet(t *testing.T) {
+	for set, wire := range map[string]string{
+		"8859/1":        "M\xfcller",
+		"UNICODE UTF-8": "M\xc3\xbcller",
+		"8859/5":        "M\xdf",
+	} {
+		m := parse(t, "MSH|^~\\&|A|B|C|D|20240101||ADT^A01|1|P|2.5||||||"+set+"\rPID|1||||"+wire+"\r")
+		x, err := transform.CompileExpr(`PID-5.1 in ["Müller", "Mп"] and length(PID-5.1) <= 6`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ok, err := x.Match(m); !ok || err != nil {
+			t.Errorf("%s: not read as it is meant (%v)", set, err)
+		}
 	}
 }
 
@@ -116,6 +136,7 @@ func TestSyntaxErrorsSayWhereAndWhatNext(t *testing.T) {
 		{"a text that is no number", `OBX-5 > 1 and "x" == 1`, 1, 15, "no number"},
 		{"a text that is no date", `date(PID-7) > "19801301"`, 1, 15, "no date"},
 		{"!= of many", `OBX(*)-8 != "H"`, 1, 10, "two ways"},
+		{"emptiness of many", `empty(OBX(*)-8)`, 1, 7, "two ways"},
 		{"many where one is wanted", `upper(OBX(*)-8) == "H"`, 1, 7, "any(OBX, ...)"},
 		{"a bad pattern", `PID-5 matches "("`, 1, 15, "missing closing"},
 		{"a computed pattern", `PID-5 matches PID-3`, 1, 15, "written out"},
