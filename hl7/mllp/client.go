@@ -307,8 +307,8 @@ func (c *Client) answer(ctx context.Context, l *link, sent []byte) ([]byte, erro
 // gate sets the deadline of a read of an answer.
 func (l *link) gate(at position) error {
 	deadline := l.until
-	if soon := time.Now().Add(endWait); at == afterEnd && (deadline.IsZero() || soon.Before(deadline)) {
-		deadline = soon
+	if at == afterEnd {
+		deadline = sooner(deadline, within(endWait))
 	}
 	return l.nc.SetReadDeadline(deadline)
 }

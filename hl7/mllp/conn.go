@@ -26,7 +26,7 @@ type conn struct {
 
 	skipped  int64     // as told to Events
 	blocks   int       // handled, for the log
-	blockEnd time.Time // by when the block under way must have ended
+	blockEnd time.Time // by when the block under way must have ended; zero before its first read
 	last     bool      // no block after this one: the drain came while it was arriving
 
 	mu     sync.Mutex
@@ -123,6 +123,7 @@ func (c *conn) loop(ctx context.Context) (why Reason, err error) {
 }
 
 func (c *conn) next() ([]byte, error) {
+	c.blockEnd = time.Time{}
 	block, err := c.r.Next()
 	c.mu.Lock()
 	c.at = nowhere
@@ -140,20 +141,20 @@ func (c *conn) gate(at position) error {
 		}
 		c.last = true
 	}
-	if at == c.at {
+	if at == c.at && at != afterEnd {
 		return nil
 	}
 	var deadline time.Time
-	switch at {
-	case between:
+	if at == between {
 		deadline = within(orDefault(c.s.IdleTimeout, defaultIdleTimeout))
-	case inside:
-		if c.at != afterEnd { // a block goes on after 0x1C within the time that it had
+	} else {
+		if c.blockEnd.IsZero() {
 			c.blockEnd = within(orDefault(c.s.ReadTimeout, defaultReadTimeout))
 		}
 		deadline = c.blockEnd
-	case afterEnd:
-		deadline = within(endWait)
+	}
+	if at == afterEnd {
+		deadline = sooner(deadline, within(endWait))
 	}
 	c.at = at
 	return c.nc.SetReadDeadline(deadline)

@@ -99,6 +99,14 @@ func within(d time.Duration) time.Time {
 	return time.Now().Add(d)
 }
 
+// sooner returns the earlier of two deadlines, where the first may be none.
+func sooner(a, b time.Time) time.Time {
+	if a.IsZero() || b.Before(a) {
+		return b
+	}
+	return a
+}
+
 // orDefault: zero means the default and below zero no limit, which within understands.
 func orDefault(d, byDefault time.Duration) time.Duration {
 	if d == 0 {

@@ -258,6 +258,66 @@ func (b *safeBuffer) String() string {
 	return b.b.String()
 }
 
+// Each block has its own time, also where 0x1C inside content comes at the end of a packet.
+func TestTimeForABlockIsItsOwn(t *testing.T) {
+	r := serve(t, &mllp.Server{ReadTimeout: 100 * time.Millisecond, Handler: mllp.HandlerFunc(acknowledge)})
+	nc := dial(t, r.addr)
+	in := mllp.NewReader(nc, 0)
+	for _, id := range []string{"1", "2", "3"} {
+		first, last := "\x0b"+string(message(id)), "\x1c\r"
+		switch id {
+		case "1": // in time, but not at once
+			write(t, nc, first)
+			time.Sleep(20 * time.Millisecond)
+			first = ""
+		case "2":
+			write(t, nc, first+"\x1c")
+			time.Sleep(20 * time.Millisecond)
+			write(t, nc, "NTE|")
+			time.Sleep(20 * time.Millisecond)
+			first = ""
+		}
+		write(t, nc, first+last)
+		if b, err := in.Next(); err != nil || !bytes.Equal(b, ack(id)) {
+			t.Fatalf("%s: got %q, %v", id, b, err)
+		}
+		time.Sleep(150 * time.Millisecond)
+	}
+}
+
+// tired is a listener that fails before it accepts, as for want of file descriptors.
+type tired struct {
+	net.Listener
+	failures int
+}
+
+func (l *tired) Accept() (net.Conn, error) {
+	if l.failures > 0 {
+		l.failures--
+		return nil, errors.New("too many open files")
+	}
+	return l.Listener.Accept()
+}
+
+func TestServerOutlastsFailedAccepts(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() {
+		done <- (&mllp.Server{Handler: mllp.HandlerFunc(acknowledge)}).Serve(ctx, &tired{Listener: ln, failures: 3})
+	}()
+	if err := send(t, client(t, &mllp.Client{Addr: ln.Addr().String()}), "1"); err != nil {
+		t.Error(err)
+	}
+	stop()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
 // A sender that never reads is cut when an answer cannot be written in time.
 func TestServerDoesNotWaitForASenderThatNeverReads(t *testing.T) {
 	big := append(ack("1"), bytes.Repeat([]byte("NTE|1||invented\r"), 1<<16)...)
