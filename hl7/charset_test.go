@@ -275,3 +275,75 @@ func TestSampleCharsets(t *testing.T) {
 		}
 	}
 }
+
+func TestTranscode(t *testing.T) {
+	for _, c := range []struct{ name, from, text, to string }{
+		{"8859/1 to UTF-8", "8859/1", "M\xfcller", "UNICODE UTF-8"},
+		{"Windows-1252 that is not declared to UTF-8", "", "M\xfcller \x80", "UTF-8"},
+		{"UTF-8 to 8859/15", "UNICODE UTF-8", "Zoë €", "8859/15"},
+		{"UTF-8 to Shift-JIS", "UNICODE UTF-8", "ソ能表^ソ~能", "Shift_JIS"},
+		{"UTF-8 to GB 18030", "UNICODE UTF-8", "亅倈~張\\F\\", "GB 18030-2000"},
+		{"UTF-8 to ISO 2022", "UNICODE UTF-8", "山田^花子", "ISO IR87"},
+		{"ISO 2022 to BIG-5", "~ISO IR87", "\x1b$B;3ED\x1b(B", "BIG-5"},
+		{"ASCII to ASCII", "", "Plain", "ASCII"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m, err := hl7.Parse(inCharset(t, c.from, c.text, nil))
+			if err != nil {
+				t.Fatal(err)
+			}
+			texts := func(m *hl7.Message) (s []string) {
+				m.Walk(func(p hl7.Path, _ []byte) bool {
+					if p.Segment != "MSH" || p.Field != 18 {
+						s = append(s, p.String()+" "+m.Get(p))
+					}
+					return true
+				})
+				return s
+			}
+			before := texts(m)
+			if err := m.Transcode(c.to); err != nil {
+				t.Fatal(err)
+			}
+			again, err := hl7.Parse(m.Bytes())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if after := texts(again); strings.Join(after, "\n") != strings.Join(before, "\n") {
+				t.Errorf("the text was\n%q\nand is\n%q", before, after)
+			}
+			if len(again.CheckText()) > 0 {
+				t.Errorf("problems: %v", again.CheckText())
+			}
+		})
+	}
+	utf16, err := unicode.UTF16(unicode.LittleEndian, unicode.UseBOM).NewEncoder().Bytes(inCharset(t, "UNICODE", "Zoë", nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := hl7.Parse(utf16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Transcode("8859/1"); err != nil {
+		t.Fatal(err)
+	}
+	if want := inCharset(t, "8859/1", "Zo\xeb", nil); !bytes.Equal(m.Bytes(), want) {
+		t.Errorf("UTF-16 became %q, want %q", m.Bytes(), want)
+	}
+	for name, c := range map[string]struct{ from, text, to string }{
+		"a character that is not in the set": {"UNICODE UTF-8", "山", "8859/1"},
+		"bytes that mean nothing":            {"UNICODE UTF-8", "\xff", "8859/1"},
+		"an unknown set":                     {"UNICODE UTF-8", "a", "EBCDIC"},
+		"UTF-16":                             {"UNICODE UTF-8", "a", "UNICODE UTF-16"},
+	} {
+		b := inCharset(t, c.from, c.text, nil)
+		m, err := hl7.Parse(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Transcode(c.to); err == nil || !bytes.Equal(m.Bytes(), b) {
+			t.Errorf("%s: got %v, and the message is %q", name, err, m.Bytes())
+		}
+	}
+}

@@ -12,7 +12,12 @@ type EditError struct {
 	Reason string
 }
 
-func (e *EditError) Error() string { return fmt.Sprintf("hl7: change %s: %s", e.Path, e.Reason) }
+func (e *EditError) Error() string {
+	if e.Path.Segment == "" {
+		return "hl7: change the message: " + e.Reason
+	}
+	return fmt.Sprintf("hl7: change %s: %s", e.Path, e.Reason)
+}
 
 // Set makes value, a UTF-8 text, the value of an element. It is escaped as Escape does and written in the message's
 // character set, so that no byte of it can begin another element, a segment or a frame. The whole element is replaced, with
@@ -71,6 +76,9 @@ func (m *Message) replace(p Path, raw []byte) error {
 		if p.Rep == Any || len(raw) == 0 {
 			return nil
 		}
+		if p.Rep < 0 {
+			return &EditError{p, fewerRepetitions}
+		}
 		have := m.Count(p.Segment)
 		if rep := max(p.SegmentRep, 1); p.SegmentRep < 0 || rep != have+1 {
 			return &EditError{p, fmt.Sprintf("the message has %d such segments; only the next can be made", have)}
@@ -86,12 +94,14 @@ func (m *Message) replace(p Path, raw []byte) error {
 			_, ok = nth(m.maskOf(i), f, m.sep.Repetition, p.Rep)
 		}
 		if !ok {
-			return &EditError{p, "there are fewer repetitions, and counting from the end makes none"}
+			return &EditError{p, fewerRepetitions}
 		}
 	}
 	m.replaceIn(i, p, raw)
 	return nil
 }
+
+const fewerRepetitions = "there are fewer repetitions, and counting from the end makes none"
 
 // checkPlace refuses addresses that mean nothing, or would change how the whole message is read.
 func (m *Message) checkPlace(p Path) error {
@@ -130,10 +140,8 @@ func validSegment(s string) bool {
 
 // checkRaw refuses wire bytes that would not stay inside the element.
 func (m *Message) checkRaw(p Path, raw []byte) error {
-	for _, c := range raw {
-		if breaks(c) && !(c == 0x1B && m.charset == charsetISO2022JP) {
-			return &EditError{p, "the bytes end a segment or a frame, or shift to another character set"}
-		}
+	if err := m.checkBytes(p, raw); err != nil {
+		return err
 	}
 	mask := raw
 	if m.charset.masks() {
@@ -162,6 +170,19 @@ func (m *Message) checkRaw(p Path, raw []byte) error {
 	return nil
 }
 
+// checkBytes refuses what can stand nowhere in a message.
+func (m *Message) checkBytes(p Path, raw []byte) error {
+	for _, c := range raw {
+		if breaks(c) && !(c == 0x1B && m.charset == charsetISO2022JP) {
+			return &EditError{p, "the bytes end a segment or a frame, or shift to another character set"}
+		}
+	}
+	if m.utf16 != utf16None && !bytes.Equal(raw, m.utf16.decode(nil, m.utf16.encode(nil, raw))) {
+		return &EditError{p, "the message is UTF-16, and the bytes are not valid UTF-8 to be written so"}
+	}
+	return nil
+}
+
 // checkSegment refuses bytes that are not exactly one segment.
 func (m *Message) checkSegment(p Path, raw []byte) error {
 	switch {
@@ -170,10 +191,12 @@ func (m *Message) checkSegment(p Path, raw []byte) error {
 	case readName(raw, m.sep.Field) == 0:
 		return &EditError{p, "a segment begins with a name of three letters or digits and the message's field separator"}
 	}
-	for _, c := range raw {
-		if breaks(c) && !(c == 0x1B && m.charset == charsetISO2022JP) {
-			return &EditError{p, "the bytes end a segment or a frame, or shift to another character set"}
-		}
+	// It would end this message for the reader, and begin another or a batch.
+	if _, envelope := partKind(raw); envelope && string(raw[:3]) != p.Segment {
+		return &EditError{p, "MSH and the segments of batches begin something new; a message has none but its first"}
+	}
+	if err := m.checkBytes(p, raw); err != nil {
+		return err
 	}
 	return nil
 }

@@ -50,6 +50,10 @@ func TestRefusedEdits(t *testing.T) {
 		{"MSH taken out", func(m *hl7.Message) error { return m.Delete(hl7.MustPath("MSH")) }},
 		{"a segment before MSH", func(m *hl7.Message) error { return m.InsertSegment(0, []byte("ZZ1|")) }},
 		{"a segment far behind the last", func(m *hl7.Message) error { return m.InsertSegment(99, []byte("ZZ1|")) }},
+		{"a second message appended", func(m *hl7.Message) error { return m.AppendSegment([]byte("MSH|^~\\&|A")) }},
+		{"a second message made by setting a field of it", set(hl7.MustPath("MSH(2)-3"))},
+		{"a segment turned into a second message", raw("OBX(2)", "MSH|^~\\&|A")},
+		{"the end of a batch appended", func(m *hl7.Message) error { return m.AppendSegment([]byte("BTS|1")) }},
 		{"two segments inserted as one", func(m *hl7.Message) error { return m.AppendSegment([]byte("ZZ1|\rZZ2|")) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -76,8 +76,11 @@ func (s *Separators) assign(chars []byte) {
 	roles := [...]*byte{&s.Component, &s.Repetition, &s.Escape, &s.Subcomponent, &s.Truncation}
 	switch {
 	case len(chars) == 0:
-		r := Recommended()
-		s.Component, s.Repetition, s.Escape, s.Subcomponent = r.Component, r.Repetition, r.Escape, r.Subcomponent
+		for i, c := range []byte(`^~\&`) {
+			if c != s.Field {
+				*roles[i] = c
+			}
+		}
 	case len(chars) >= 4:
 		for i := range min(len(chars), len(roles)) {
 			*roles[i] = chars[i]

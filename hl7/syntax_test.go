@@ -73,6 +73,7 @@ func TestSeparators(t *testing.T) {
 		{"components only", `MSH|^|`, hl7.Separators{Field: '|', Component: '^'}},
 		{"a doubled backslash", `MSH|^~\\&|`, hl7.Recommended()},
 		{"MSH-2 empty", `MSH||`, hl7.Recommended()},
+		{"MSH-2 empty, and a recommended character taken", `MSH&&`, hl7.Separators{Field: '&', Component: '^', Repetition: '~', Escape: '\\'}},
 		{"a tab between fields", "MSH\t^~\\&\t", hl7.Separators{Field: '\t', Component: '^', Repetition: '~', Escape: '\\', Subcomponent: '&'}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
