@@ -85,6 +85,7 @@ func (s *postgresStore) write(ctx context.Context, tx *Tx, fn func() error) erro
 		run.rollback()
 		return err
 	}
+	line.First = line.Next
 	tx.line, tx.lineWas = line, *line
 	err = fn()
 	if err == nil && s.db.cfg.Fault != nil {

@@ -147,6 +147,10 @@ type Line struct {
 	Next     int64  // the next number that nobody has: first for messages, deliveries and whatever is ordered
 	TreeSize int64  // entries in the audit log
 	Tree     []byte // its right edge; package audit knows the form
+
+	// First is Next as it was when the transaction began: whoever remembers an earlier transaction's Next sees by it
+	// whether somebody else took numbers meanwhile.
+	First int64
 }
 
 // Take gives n consecutive numbers and returns the first.
@@ -166,6 +170,7 @@ func (tx *Tx) Line() (*Line, error) {
 	if err := tx.QueryRow(show, nil, &l.Next, &l.TreeSize, &l.Tree); err != nil {
 		return nil, fmt.Errorf("read the line of numbers: %w", err)
 	}
+	l.First = l.Next
 	tx.line = l
 	return l, nil
 }

@@ -1,0 +1,569 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sort"
+	"time"
+
+	"github.com/lazaret-health/lazaret/internal/db"
+	"github.com/lazaret-health/lazaret/internal/seal"
+)
+
+// The index finds messages by token without a tree of random keys, which was measured to cost more than all other rows of a
+// message together. Tokens are first kept as they come, one row a group (token_recent). When there are bucketSize of them they
+// are sorted, cut into chunks of a page or two and stored as a bucket (token_run), and the rows that they came in go. A search
+// looks into the recent rows and then once into each bucket, newest first. Buckets are ranges of numbers, so of time: an old
+// one can go with its messages.
+//
+// What duplicates need is in memory too: the recent duplicate tokens as they are, those of the buckets that the longest window
+// reaches as Bloom filters.
+type index struct {
+	e      *Engine
+	window time.Duration // the longest duplicate window of all channels
+
+	// Touched only inside transactions, which hold the line, and by load before there are any.
+	next    int64            // the line's Next up to which the rest is complete
+	recent  map[uint64]int64 // who() and what() of recent duplicate tokens -> newest number
+	count   int              // tokens in token_recent
+	last    int64            // last number of the newest bucket
+	buckets []bucket         // those that a window reaches, oldest first
+
+	full chan struct{} // wakes Run
+}
+
+// bucket is one sorted range of numbers.
+type bucket struct {
+	number, last    int64 // range of message numbers; number is its key
+	firstAt, lastAt int64 // when the first and the last of them were accepted, in microseconds
+	filter          bloom // of its duplicate tokens; nil: not in memory
+}
+
+// bucketSize is how many tokens make a bucket. Bigger ones make searches look into fewer places; smaller ones keep the recent
+// rows, which are read whole, short.
+const bucketSize = 1 << 17
+
+// chunkEntries makes a chunk of 8 KiB.
+const chunkEntries = 8192 / entrySize
+
+// maxFilters bounds the memory of the Bloom filters: 256 of at most 160 KiB.
+const maxFilters = 256
+
+var (
+	recents = db.NewTable("token_recent", col("organisation", db.Int), col("number", db.Int), col("tokens", db.Bytes))
+	buckets = db.NewTable("token_bucket", col("organisation", db.Int), col("number", db.Int), col("last", db.Int),
+		col("first_at", db.Int), col("last_at", db.Int), col("count", db.Int))
+	runs = db.NewTable("token_run", col("organisation", db.Int), col("bucket", db.Int), col("field", db.Int),
+		col("first", db.Bytes), col("tokens", db.Bytes))
+)
+
+const (
+	listRecent  = `SELECT number, tokens FROM token_recent WHERE organisation = $1 AND number >= $2 ORDER BY number`
+	listBuckets = `SELECT number, last, first_at, last_at FROM token_bucket WHERE organisation = $1 AND last_at >= $2 ORDER BY number`
+	listRun     = `SELECT tokens FROM token_run WHERE organisation = $1 AND bucket = $2 AND field = $3`
+	searchRun   = `SELECT first, tokens FROM token_run WHERE organisation = $1 AND bucket = $2 AND field = $3 AND first <= $4
+		ORDER BY first DESC`
+	acceptedAt   = `SELECT accepted_at FROM message WHERE number >= $1 ORDER BY number LIMIT 1`
+	deleteRecent = `DELETE FROM token_recent WHERE organisation = $1 AND number <= $2`
+)
+
+func newIndex(e *Engine) *index {
+	ix := &index{e: e, recent: map[uint64]int64{}, full: make(chan struct{}, 1)}
+	for _, ch := range e.channels {
+		ix.window = max(ix.window, ch.cfg.Admit.Duplicates)
+	}
+	return ix
+}
+
+// load reads what is needed in memory. It runs before the engine does.
+func (ix *index) load(ctx context.Context) error {
+	return ix.e.db.Commit(ctx, 0, func(tx *db.Tx) error {
+		ix.next, ix.count = 0, 0
+		clear(ix.recent)
+		if err := ix.loadBuckets(tx); err != nil {
+			return err
+		}
+		return ix.sync(tx)
+	})
+}
+
+// loadBuckets learns of the buckets that a window reaches and that are not known yet.
+func (ix *index) loadBuckets(tx *db.Tx) error {
+	since := tx.Now().Add(-ix.window).UnixMicro()
+	list, err := ix.bucketsSince(tx, since)
+	if err != nil {
+		return err
+	}
+	keep := ix.buckets[:0:0]
+	for _, b := range list {
+		for _, have := range ix.buckets {
+			if have.number == b.number {
+				b.filter = have.filter
+			}
+		}
+		if b.filter == nil && ix.window > 0 {
+			if b.filter, err = ix.readFilter(tx, b.number); err != nil {
+				return err
+			}
+		}
+		ix.last = max(ix.last, b.last)
+		keep = append(keep, b)
+	}
+	ix.buckets = limitFilters(keep)
+	return nil
+}
+
+func limitFilters(list []bucket) []bucket {
+	for i := range max(0, len(list)-maxFilters) {
+		list[i].filter = nil
+	}
+	return list
+}
+
+func (ix *index) bucketsSince(tx *db.Tx, since int64) (list []bucket, err error) {
+	rows, err := tx.Query(listBuckets, ix.e.org, since)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var b bucket
+		if err := rows.Scan(&b.number, &b.last, &b.firstAt, &b.lastAt); err != nil {
+			return nil, err
+		}
+		list = append(list, b)
+	}
+	return list, rows.Err()
+}
+
+func (ix *index) readFilter(tx *db.Tx, number int64) (bloom, error) {
+	rows, err := tx.Query(listRun, ix.e.org, number, int(fieldDuplicate))
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var all []byte
+	for rows.Next() {
+		var chunk []byte
+		if err := rows.Scan(&chunk); err != nil {
+			return nil, err
+		}
+		all = append(all, chunk...)
+	}
+	return filterOf(all), rows.Err()
+}
+
+// filterOf builds the filter over the entries of duplicate tokens.
+func filterOf(entries []byte) bloom {
+	f := newBloom(2 * len(entries) / entrySize)
+	for ; len(entries) >= entrySize; entries = entries[entrySize:] {
+		t := token{value: [8]byte(entries), tag: binary.BigEndian.Uint32(entries[8:])}
+		f.add(t.who())
+		f.add(t.what())
+	}
+	return f
+}
+
+// sync reads what others stored since the last transaction that the index saw: another replica, or an own commit whose outcome
+// was not known.
+func (ix *index) sync(tx *db.Tx) error {
+	line, err := tx.Line()
+	if err != nil {
+		return err
+	}
+	if line.First == ix.next {
+		return nil
+	}
+	rows, err := tx.Query(listRecent, ix.e.org, ix.next)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var number int64
+		var tokens []byte
+		if err := rows.Scan(&number, &tokens); err != nil {
+			return err
+		}
+		ix.absorb(tokens)
+	}
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	ix.next = line.First
+	return nil
+}
+
+// absorb takes a row of recent tokens into memory.
+func (ix *index) absorb(tokens []byte) {
+	ix.count += len(tokens) / recentSize
+	for ; len(tokens) >= recentSize; tokens = tokens[recentSize:] {
+		if tokens[0] == fieldDuplicate {
+			ix.remember(token{value: [8]byte(tokens[1:]), tag: binary.BigEndian.Uint32(tokens[9:])}, entryNumber(tokens[1:]))
+		}
+	}
+}
+
+func (ix *index) remember(t token, number int64) {
+	ix.recent[t.who()] = number
+	ix.recent[t.what()] = number
+}
+
+// seen tells which messages since then may have this duplicate token, and whether its sender's control ID was used at all.
+func (ix *index) seen(tx *db.Tx, t token, since time.Time) (same []int64, reused bool, err error) {
+	if g, ok := tx.Shared(ix, ix.newGroup(tx)).(*group); ok {
+		if n, ok := g.mine[t.what()]; ok {
+			same = append(same, n)
+		}
+		if _, ok := g.mine[t.who()]; ok {
+			reused = true
+		}
+	}
+	if n, ok := ix.recent[t.what()]; ok {
+		same = append(same, n)
+	}
+	if _, ok := ix.recent[t.who()]; ok {
+		reused = true
+	}
+	for i := len(ix.buckets) - 1; i >= 0 && ix.buckets[i].lastAt >= since.UnixMicro(); i-- {
+		b := &ix.buckets[i]
+		if b.filter != nil && !b.filter.has(t.who()) {
+			continue
+		}
+		prefix := t.value[:]
+		err := ix.searchBucket(tx, b.number, fieldDuplicate, prefix, func(e []byte) {
+			reused = true
+			if binary.BigEndian.Uint32(e[8:]) == t.tag {
+				same = append(same, entryNumber(e))
+			}
+		})
+		if err != nil {
+			return nil, false, err
+		}
+	}
+	return same, reused, nil
+}
+
+// searchBucket calls fn with every entry of a field that begins with prefix.
+func (ix *index) searchBucket(tx *db.Tx, bucket int64, field byte, prefix []byte, fn func(entry []byte)) error {
+	high := append(bytes.Clone(prefix), bytes.Repeat([]byte{0xff}, entrySize-len(prefix))...)
+	rows, err := tx.Query(searchRun, ix.e.org, bucket, int(field), high)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var first, chunk []byte
+		if err := rows.Scan(&first, &chunk); err != nil {
+			return err
+		}
+		forEachMatch(chunk, prefix, fn)
+		if bytes.Compare(first[:len(prefix)], prefix) < 0 {
+			break // what lies before this chunk is smaller still
+		}
+	}
+	return rows.Err()
+}
+
+// group gathers the tokens of one transaction.
+type group struct {
+	first  int64
+	tokens []byte
+	mine   map[uint64]int64
+}
+
+func (ix *index) newGroup(tx *db.Tx) func() any {
+	return func() any {
+		g := &group{mine: map[uint64]int64{}}
+		tx.AtEnd(func(tx *db.Tx) error {
+			if len(g.tokens) == 0 {
+				return nil
+			}
+			return tx.Insert(recents, ix.e.org, g.first, g.tokens)
+		})
+		tx.OnCommit(func() { ix.committed(tx, g) })
+		return g
+	}
+}
+
+// add puts a message's tokens into the group's row.
+func (ix *index) add(tx *db.Tx, number int64, tokens []token) error {
+	if err := ix.sync(tx); err != nil {
+		return err
+	}
+	g := tx.Shared(ix, ix.newGroup(tx)).(*group)
+	if g.first == 0 {
+		g.first = number
+	}
+	for _, t := range tokens {
+		g.tokens = appendRecent(g.tokens, t, number)
+		if t.field == fieldDuplicate {
+			g.mine[t.who()], g.mine[t.what()] = number, number
+		}
+	}
+	return nil
+}
+
+func (ix *index) committed(tx *db.Tx, g *group) {
+	for h, n := range g.mine {
+		ix.recent[h] = n
+	}
+	ix.count += len(g.tokens) / recentSize
+	if line, err := tx.Line(); err == nil {
+		ix.next = line.Next
+	}
+	if ix.count >= bucketSize {
+		select {
+		case ix.full <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// Run makes buckets whenever there are tokens enough, until ctx ends.
+func (ix *index) Run(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ix.full:
+		}
+		if err := ix.makeBucket(ctx); err != nil && ctx.Err() == nil {
+			if errors.Is(err, db.ErrStopped) {
+				return err
+			}
+			ix.e.log.Error("sort the search index", "error", err)
+			select {
+			case <-ctx.Done():
+			case <-time.After(5 * time.Second):
+			}
+		}
+	}
+}
+
+// errMoved: another replica made the bucket first.
+var errMoved = errors.New("the recent tokens have changed meanwhile")
+
+// makeBucket sorts the recent tokens into a bucket. Reading and sorting happen beside the writers; the commit inserts a few
+// hundred pages.
+func (ix *index) makeBucket(ctx context.Context) error {
+	fields := map[byte][]byte{}
+	var rowCount, firstNumber, lastRow, lastNumber int64
+	err := ix.e.db.Read(ctx, func(tx *db.Tx) error {
+		rows, err := tx.Query(listRecent, ix.e.org, int64(0))
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var tokens []byte
+			if err := rows.Scan(&lastRow, &tokens); err != nil {
+				return err
+			}
+			if rowCount++; rowCount == 1 {
+				firstNumber = lastRow
+			}
+			for ; len(tokens) >= recentSize; tokens = tokens[recentSize:] {
+				fields[tokens[0]] = append(fields[tokens[0]], tokens[1:recentSize]...)
+				lastNumber = max(lastNumber, entryNumber(tokens[1:]))
+			}
+		}
+		return rows.Err()
+	})
+	if err != nil || rowCount == 0 {
+		return err
+	}
+	count := 0
+	for f, entries := range fields {
+		fields[f] = sorted(entries)
+		count += len(entries) / entrySize
+	}
+	filter := filterOf(fields[fieldDuplicate])
+	err = ix.e.db.Commit(ctx, count*entrySize, func(tx *db.Tx) error {
+		n, err := tx.Exec(deleteRecent, ix.e.org, lastRow)
+		if err != nil {
+			return err
+		}
+		if n != rowCount {
+			return errMoved
+		}
+		b := bucket{number: firstNumber, last: lastNumber, filter: filter}
+		if err := tx.QueryRow(acceptedAt, []any{firstNumber}, &b.firstAt); err != nil {
+			return err
+		}
+		if err := tx.QueryRow(acceptedAt, []any{lastNumber}, &b.lastAt); err != nil {
+			return err
+		}
+		if err := tx.Insert(buckets, ix.e.org, b.number, b.last, b.firstAt, b.lastAt, count); err != nil {
+			return err
+		}
+		for f, entries := range fields {
+			for len(entries) > 0 {
+				chunk := entries[:min(len(entries), chunkEntries*entrySize)]
+				entries = entries[len(chunk):]
+				if err := tx.Insert(runs, ix.e.org, b.number, int(f), chunk[:entrySize], chunk); err != nil {
+					return err
+				}
+			}
+		}
+		tx.OnCommit(func() { ix.moved(tx.Now(), b, count) })
+		return nil
+	})
+	if errors.Is(err, errMoved) {
+		return ix.load(ctx)
+	}
+	return err
+}
+
+// moved forgets in memory what a bucket holds now.
+func (ix *index) moved(now time.Time, b bucket, count int) {
+	ix.count -= count
+	for h, n := range ix.recent {
+		if n <= b.last {
+			delete(ix.recent, h)
+		}
+	}
+	ix.last = b.last
+	list := ix.buckets[:0:0]
+	for _, have := range ix.buckets {
+		if have.lastAt >= now.Add(-ix.window).UnixMicro() {
+			list = append(list, have)
+		}
+	}
+	ix.buckets = limitFilters(append(list, b))
+}
+
+// sorted orders entries by their bytes.
+func sorted(entries []byte) []byte {
+	s := entrySlice(bytes.Clone(entries))
+	sort.Sort(s)
+	return s
+}
+
+type entrySlice []byte
+
+func (s entrySlice) Len() int { return len(s) / entrySize }
+func (s entrySlice) Less(i, j int) bool {
+	return bytes.Compare(s[i*entrySize:(i+1)*entrySize], s[j*entrySize:(j+1)*entrySize]) < 0
+}
+func (s entrySlice) Swap(i, j int) {
+	var t [entrySize]byte
+	copy(t[:], s[i*entrySize:])
+	copy(s[i*entrySize:(i+1)*entrySize], s[j*entrySize:])
+	copy(s[j*entrySize:], t[:])
+}
+
+// A term is one thing to look for: a field, and the token's value for the period that a place of the index may hold.
+type term struct {
+	field byte
+	value func(seal.Period) (v [8]byte, ok bool, err error)
+}
+
+// numbers lists messages that have the term, newest first, below before, until there are limit of them or fn says stop.
+func (ix *index) numbers(tx *db.Tx, t term, before int64, fn func(number int64) (more bool, err error)) error {
+	now := tx.Now()
+	list, err := ix.bucketsSince(tx, 0)
+	if err != nil {
+		return err
+	}
+	oldest := int64(0)
+	if len(list) > 0 {
+		oldest = list[len(list)-1].lastAt
+	}
+	recentFrom := time.UnixMicro(oldest)
+	if oldest == 0 {
+		if err := tx.QueryRow(acceptedAt, []any{int64(0)}, &oldest); err != nil && !errors.Is(err, db.ErrNoRows) {
+			return err
+		}
+		recentFrom = time.UnixMicro(oldest)
+	}
+	values, err := t.between(recentFrom, now)
+	if err != nil {
+		return err
+	}
+	found, err := ix.searchRecent(tx, t.field, values)
+	if err != nil {
+		return err
+	}
+	seen := int64(-1)
+	give := func(found []int64) (bool, error) {
+		sort.Slice(found, func(i, j int) bool { return found[i] > found[j] })
+		for _, n := range found {
+			if n >= before || n == seen {
+				continue
+			}
+			seen = n
+			if more, err := fn(n); err != nil || !more {
+				return false, err
+			}
+		}
+		return true, nil
+	}
+	if more, err := give(found); err != nil || !more {
+		return err
+	}
+	for i := len(list) - 1; i >= 0; i-- {
+		b := list[i]
+		if b.number >= before {
+			continue
+		}
+		values, err := t.between(time.UnixMicro(b.firstAt), time.UnixMicro(b.lastAt))
+		if err != nil {
+			return err
+		}
+		var found []int64
+		for _, v := range values {
+			err := ix.searchBucket(tx, b.number, t.field, v[:], func(e []byte) { found = append(found, entryNumber(e)) })
+			if err != nil {
+				return err
+			}
+		}
+		if more, err := give(found); err != nil || !more {
+			return err
+		}
+	}
+	return nil
+}
+
+// between lists the values that the term has in the periods from one moment to another.
+func (t term) between(from, to time.Time) (values [][8]byte, err error) {
+	for p := seal.PeriodOf(from); p <= seal.PeriodOf(to); p++ {
+		v, ok, err := t.value(p)
+		if err != nil {
+			return nil, fmt.Errorf("blind a search term: %w", err)
+		}
+		if ok && (len(values) == 0 || values[len(values)-1] != v) {
+			values = append(values, v)
+		}
+	}
+	return values, nil
+}
+
+func (ix *index) searchRecent(tx *db.Tx, field byte, values [][8]byte) (found []int64, err error) {
+	rows, err := tx.Query(listRecent, ix.e.org, int64(0))
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var number int64
+		var tokens []byte
+		if err := rows.Scan(&number, &tokens); err != nil {
+			return nil, err
+		}
+		for ; len(tokens) >= recentSize; tokens = tokens[recentSize:] {
+			if tokens[0] != field {
+				continue
+			}
+			for _, v := range values {
+				if [8]byte(tokens[1:]) == v {
+					found = append(found, entryNumber(tokens[1:]))
+				}
+			}
+		}
+	}
+	return found, rows.Err()
+}
