@@ -87,7 +87,7 @@ func TestDocument(t *testing.T) {
 			t.Errorf("the document has no example of %s()", name)
 		}
 	}
-	for _, op := range []string{"or", "||", "and", "&&", "not", "!", "==", "!=", "<", ">", ">=", "in", "not in", "matches", "contains", "startsWith", "endsWith", "+"} {
+	for _, op := range []string{"or", "||", "and", "&&", "not", "!", "==", "!=", "<", "<=", ">", ">=", "in", "not in", "matches", "contains", "startsWith", "endsWith", "+"} {
 		if !strings.Contains(used, op) {
 			t.Errorf("the document has no example of %s", op)
 		}
