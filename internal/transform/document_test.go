@@ -140,15 +140,15 @@ func checkSteps(t *testing.T, b block, message string, steps []transform.Step, t
 func readTables(t *testing.T, b block) transform.Tables {
 	t.Helper()
 	var raw map[string]struct {
-		Values     map[string]string
-		Default    *string
-		Trim       bool
-		IgnoreCase bool `yaml:"ignore_case"`
+		Values  map[string]string
+		Default *string
+		Trim    bool
+		Case    string
 	}
 	decode(t, b, &raw)
 	tables := transform.Tables{}
 	for name, r := range raw {
-		tables[name] = transform.Table(r)
+		tables[name] = transform.Table{Values: r.Values, Default: r.Default, Trim: r.Trim, IgnoreCase: r.Case == "ignore"}
 	}
 	return tables
 }
