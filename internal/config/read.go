@@ -6,6 +6,7 @@ import (
 	"iter"
 	"net/netip"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,6 +29,7 @@ type reader struct {
 	depth    int
 	left     int  // values that may still be read
 	refused  bool // said that it is too much
+	patterns map[string]*regexp.Regexp
 }
 
 // A fieldTag is what a struct's field says about its setting, beside its type.
@@ -106,6 +108,16 @@ func (r *reader) indentOf(n *yaml.Node, line int) int {
 		rest = rest[i+1:]
 	}
 	return len(rest) - len(bytes.TrimLeft(rest, " "))
+}
+
+// matches holds a text against a pattern, which is compiled once a reader.
+func (r *reader) matches(pattern, text string) bool {
+	p, ok := r.patterns[pattern]
+	if !ok {
+		p = regexp.MustCompile(pattern)
+		r.patterns[pattern] = p
+	}
+	return p.MatchString(text)
 }
 
 // resolve follows an alias to what it stands for.
@@ -239,7 +251,7 @@ func (r *reader) conforms(n *yaml.Node, text, key string, tag fieldTag) bool {
 		r.fail(n, key, "is a value that does not exist yet", "for now write "+oneOf(tag.enum))
 	case tag.enum != nil && !slices.Contains(tag.enum, text):
 		r.fail(n, key, "is not one of its values", "write "+oneOf(tag.enum))
-	case tag.pattern != "" && !matches(patternOf(tag.pattern).expression, text):
+	case tag.pattern != "" && !r.matches(patternOf(tag.pattern).expression, text):
 		p := patternOf(tag.pattern)
 		r.fail(n, key, p.what, p.next)
 	case text == "" && !tag.empty:
@@ -270,7 +282,7 @@ func (r *reader) duration(n *yaml.Node, p *time.Duration, key string, tag fieldT
 		*p = 0
 		return
 	}
-	d, ok := parseDuration(text)
+	d, ok := r.parseDuration(text)
 	if !ok {
 		r.fail(n, key, "is not a time", next)
 		return
@@ -288,7 +300,7 @@ func (r *reader) prefix(n *yaml.Node, p *netip.Prefix, key string) {
 	if !ok {
 		return
 	}
-	if !matches(prefixPattern, text) {
+	if !r.matches(prefixPattern, text) {
 		r.fail(n, key, "is not an address range", next)
 		return
 	}
@@ -430,7 +442,7 @@ func (r *reader) list(n *yaml.Node, v reflect.Value, key string, tag fieldTag) {
 		one := v.Index(i)
 		applyDefaults(one)
 		name := fmt.Sprintf("%s[%d]", key, i+1)
-		if named := memberName(r.resolve(node)); named != "" && one.Kind() == reflect.Struct && one.FieldByName("Name").IsValid() {
+		if named := r.memberName(r.resolve(node)); named != "" && one.Kind() == reflect.Struct && one.FieldByName("Name").IsValid() {
 			name = joinKey(key, named)
 			if first := seen[named]; first != nil {
 				r.fail(node, name, "has the name of another one, at "+r.place(first).String(), "rename or remove one of them")
@@ -443,8 +455,8 @@ func (r *reader) list(n *yaml.Node, v reflect.Value, key string, tag fieldTag) {
 }
 
 // memberName is the name of a list's member, where it has one.
-func memberName(n *yaml.Node) string {
-	if v := field(n, "name"); v != nil && v.Kind == yaml.ScalarNode && matches(patternOf("name").expression, v.Value) {
+func (r *reader) memberName(n *yaml.Node) string {
+	if v := field(n, "name"); v != nil && v.Kind == yaml.ScalarNode && r.matches(patternOf("name").expression, v.Value) {
 		return v.Value
 	}
 	return ""

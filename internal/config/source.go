@@ -47,7 +47,7 @@ func Load(path string) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &reader{sources: map[*yaml.Node]*source{}, at: map[string]Position{}, left: maxValues}
+	r := &reader{sources: map[*yaml.Node]*source{}, at: map[string]Position{}, patterns: map[string]*regexp.Regexp{}, left: maxValues}
 	var root *yaml.Node
 	for _, p := range paths {
 		text, err := readBounded(p, maxFile)

@@ -5,7 +5,6 @@ import (
 	"math"
 	"net"
 	"net/netip"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -61,10 +60,8 @@ const (
 	filePattern     = `^(file:[^\r\n\x00]+|[./][^\r\n\x00]*|[^:\r\n\x00]+)$`
 )
 
-func matches(pattern, text string) bool { return regexp.MustCompile(pattern).MatchString(text) }
-
-func parseSize(s string) (Size, bool) {
-	if !matches(sizePattern, s) {
+func (r *reader) parseSize(s string) (Size, bool) {
+	if !r.matches(sizePattern, s) {
 		return 0, false
 	}
 	factor := 1.0
@@ -96,7 +93,7 @@ func (s *Size) read(r *reader, n *yaml.Node, key string) {
 	if !ok {
 		return
 	}
-	v, ok := parseSize(text)
+	v, ok := r.parseSize(text)
 	if !ok || v <= 0 {
 		r.fail(n, key, "is not a size", `write a number with KiB, MiB or GiB, such as "16MiB"`)
 		return
@@ -112,8 +109,8 @@ func (*Size) schema() map[string]any {
 }
 
 // parseDuration reads what time.ParseDuration does, and days: 7d, 1d12h.
-func parseDuration(s string) (time.Duration, bool) {
-	if !matches(`^(`+durationPattern+`)$`, s) {
+func (r *reader) parseDuration(s string) (time.Duration, bool) {
+	if !r.matches(`^(`+durationPattern+`)$`, s) {
 		return 0, false
 	}
 	var days time.Duration
@@ -159,12 +156,12 @@ func (g *GiveUp) read(r *reader, n *yaml.Node, key string) {
 	if !ok || text == "none" {
 		return
 	}
-	if matches(`^(`+attemptsPattern+`)$`, text) {
+	if r.matches(`^(`+attemptsPattern+`)$`, text) {
 		number, _, _ := strings.Cut(text, " ")
 		g.Attempts, _ = strconv.Atoi(number) // six digits at most
 		return
 	}
-	if d, ok := parseDuration(text); ok && d > 0 {
+	if d, ok := r.parseDuration(text); ok && d > 0 {
 		g.After = d
 		return
 	}
@@ -201,7 +198,7 @@ func (f *File) read(r *reader, n *yaml.Node, key string) {
 		r.fail(n, key, "is not a path, but seems to hold what the file should", "put it into a file, and "+next)
 	case text == "" || text == "file:":
 		r.fail(n, key, "is an empty path", next)
-	case !matches(filePattern, text):
+	case !r.matches(filePattern, text):
 		r.fail(n, key, "is not a file: only file:PATH is read here", next)
 	default:
 		*f = File(strings.TrimPrefix(text, "file:"))
@@ -215,7 +212,7 @@ func (*File) schema() map[string]any {
 func (a *Address) read(r *reader, n *yaml.Node, key string) {
 	const next = `write HOST:PORT, or ":2575" for all addresses`
 	if text, ok := r.scalar(n, key, "an address", next); ok {
-		if _, _, ok := splitAddress(text); !ok || !matches(addressPattern, text) {
+		if _, _, ok := splitAddress(text); !ok || !r.matches(addressPattern, text) {
 			r.fail(n, key, "is not an address to listen on", next)
 			return
 		}
@@ -230,7 +227,7 @@ func (*Address) schema() map[string]any {
 func (e *Endpoint) read(r *reader, n *yaml.Node, key string) {
 	const next = `write HOST:PORT, such as "lab.example:2575"`
 	if text, ok := r.scalar(n, key, "an address", next); ok {
-		if host, port, ok := splitAddress(text); !ok || port == 0 || host == "" || !matches(endpointPattern, text) {
+		if host, port, ok := splitAddress(text); !ok || port == 0 || host == "" || !r.matches(endpointPattern, text) {
 			r.fail(n, key, "is not an address to connect to", next)
 			return
 		}
