@@ -73,10 +73,9 @@ func TestSearchUsesItsIndexes(t *testing.T) {
 	}
 }
 
-// BenchmarkAppend measures all that an entry costs but the insert's round trip and fsync: 256 in a transaction that is rolled back.
+// BenchmarkAppend measures an entry's whole cost on SQLite, 256 in a transaction: row, indexes, tiles, and their part of one fsync.
 func BenchmarkAppend(b *testing.B) {
 	bk := openBook(b, dbtest.SQLite(b))
-	bk.fill(1000)
 	e := accepted(1)
 	b.ReportAllocs()
 	for b.Loop() {
@@ -86,9 +85,9 @@ func BenchmarkAppend(b *testing.B) {
 					return err
 				}
 			}
-			return errRolledBack
+			return nil
 		})
-		if err != errRolledBack {
+		if err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -361,6 +361,26 @@ func testReplicas(t *testing.T, address string) {
 	}
 	size := int64(30*17 + 30*11 + 30)
 	b.mustVerify(size)
+	if b.db.Engine() == db.PostgreSQL { // and at the same time, each over its own connections
+		other = openBook(t, address)
+		var wg sync.WaitGroup
+		for _, replica := range []*book{b, other, b, other} {
+			wg.Go(func() {
+				for i := range 150 {
+					err := replica.db.Commit(context.Background(), 1, func(tx *db.Tx) error {
+						_, err := replica.log.Append(tx, accepted(i))
+						return err
+					})
+					if err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			})
+		}
+		wg.Wait()
+		b.mustVerify(size + 600)
+	}
 	if n := len(b.search(audit.Query{AllOrgs: true, Event: audit.AuditFailed}).Records); n != 0 {
 		t.Errorf("%d alarms", n)
 	}
