@@ -14,8 +14,6 @@ trap 'stop_postgres; rm -rf "$results"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-sum=$results/testsum
-go build -o "$sum" ./tools/testsum || exit 2
 step() { "$sum" step -suite lint -into "$results" -timeout 5m "$@"; }
 run() { "$sum" run -into "$results" -elsewhere LAZARET_TEST_POSTGRES "$@"; }
 
@@ -75,11 +73,16 @@ suite_faults() {
 	stop_postgres
 }
 
+for suite in "$@"; do
+	declare -F "suite_$suite" >/dev/null || { echo "test: there is no suite $suite; say: make help" >&2; exit 2; }
+done
 tools/prepare.sh || exit 2
+sum=$results/testsum
+go build -o "$sum" ./tools/testsum || exit 2
+
 part=() # fewer suites than there are: a skip that points to another one may stand
 [ $# -ge "$(declare -F | grep -c ' suite_')" ] || part=(-part)
 for suite in "$@"; do
-	declare -F "suite_$suite" >/dev/null || { echo "test: there is no suite $suite; say: make help" >&2; exit 2; }
 	"suite_$suite" || true
 done
 "$sum" report -into "$results" -want "$*" "${part[@]}"
