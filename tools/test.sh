@@ -68,7 +68,7 @@ suite_faults() {
 	mapfile -t files < <(tagged faults)
 	[ ${#files[@]} -gt 0 ] || return
 	mapfile -t dirs < <(dirs_of "${files[@]}")
-	start_postgres
+	start_postgres || return
 	run -suite faults -timeout 6m -- go test -count=1 -tags faults -timeout 5m -run "^($(tests_in "${files[@]}"))\$" "${dirs[@]}"
 	stop_postgres
 }
