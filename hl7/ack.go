@@ -196,7 +196,11 @@ func (w *ackWriter) write(a Ack) {
 func (w *ackWriter) msh(a Ack) {
 	w.b = append(w.b, "MSH"...)
 	w.b = append(w.b, w.sep.Field)
-	w.echo(2)
+	chars, _ := w.m.Raw(Path{Segment: "MSH", Field: 2})
+	if end := bytes.IndexAny(chars, "\r\n"); end >= 0 {
+		chars = chars[:end] // where readSeparators stopped too
+	}
+	w.b = append(w.b, chars...)
 	for _, n := range [...]int{5, 6, 3, 4} {
 		w.next()
 		w.echo(n)

@@ -275,24 +275,44 @@ func (m *Message) declaredCharset() charsetID {
 	if m.utf16 != utf16None {
 		return charsetUTF16
 	}
-	id := charsetASCII
+	text := m.text(0)
 	f, _ := m.field(0, 18)
-	if f.at < f.end {
-		id = m.charsetIn(f)
+	if m.charset.masks() {
+		f, _ = m.charsetField(text)
 	}
-	if f.at == f.end && hasBOM(m.buf) {
-		return charsetUTF8
+	id := charsetASCII
+	switch {
+	case f.at < f.end:
+		id = m.charsetIn(text, f)
+	case hasBOM(m.buf):
+		id = charsetUTF8
 	}
 	if id == charsetUTF16 {
-		return charsetUTF8 // it says UTF-16, but MSH could be read byte by byte
+		id = charsetUTF8 // it says UTF-16, but MSH could be read byte by byte
+	}
+	if plain(text, 0, false) {
+		return id
+	}
+	// A name in MSH-3 to MSH-6 may have a character in it whose second half looks like a separator, so that MSH-18 is
+	// counted wrong until its own set is known. A set that finds itself declared is the one.
+	for _, c := range [...]charsetID{charsetGB18030, charsetBig5, charsetShiftJIS, charsetISO2022JP} {
+		mask := maskCharset(nil, text, c)
+		if f, ok := m.charsetField(mask); ok && m.charsetIn(text, f) == c {
+			return c
+		}
 	}
 	return id
 }
 
+// charsetField is MSH-18, in MSH or a mask of it.
+func (m *Message) charsetField(mask []byte) (span, bool) {
+	return nth(mask, span{4, len(mask)}, m.sep.Field, 18-1)
+}
+
 // charsetIn reads the repetitions of MSH-18.
-func (m *Message) charsetIn(f span) (id charsetID) {
-	eachPiece(m.maskOf(0), f, m.sep.Repetition, func(n int, r span) bool {
-		c, _ := charsetNamed(m.text(0)[r.at:r.end])
+func (m *Message) charsetIn(text []byte, f span) (id charsetID) {
+	eachPiece(text, f, m.sep.Repetition, func(n int, r span) bool {
+		c, _ := charsetNamed(text[r.at:r.end])
 		if n == 1 || c == charsetISO2022JP {
 			id = c
 		}

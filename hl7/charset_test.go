@@ -190,6 +190,44 @@ func TestSetOutsideTheCharset(t *testing.T) {
 	}
 }
 
+// A character in front of MSH-18 may look like a separator, which MSH-18 itself would tell if it were found.
+func TestCharsetBehindDoubleBytes(t *testing.T) {
+	for _, c := range []struct {
+		declared, facility string
+		enc                encoding.Encoding
+	}{
+		{"GB 18030-2000", "亅倈張", simplifiedchinese.GB18030},
+		{"Shift_JIS", "ポャ能表", japanese.ShiftJIS},
+		{"BIG-5", "功許蓋育", traditionalchinese.Big5},
+		{"~ISO IR87", "ポャ能表十", japanese.ISO2022JP},
+	} {
+		b, err := c.enc.NewEncoder().Bytes([]byte("MSH|^~\\&|A|" + c.facility + "|C||20260301||ADT^A01|1|P|2.5||||||" + c.declared + "\rPID|1||7||" + c.facility + "\r"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := hl7.Parse(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := m.Get(hl7.MustPath("MSH-4")); got != c.facility {
+			t.Errorf("%s: the facility is %q", c.declared, got)
+		}
+		if got := m.Get(hl7.MustPath("PID-5")); got != c.facility || m.ControlID() != "1" {
+			t.Errorf("%s: the name is %q, the control ID %q", c.declared, got, m.ControlID())
+		}
+		if err := m.Set(hl7.MustPath("MSH-6"), c.facility); err != nil {
+			t.Fatal(err)
+		}
+		again, err := hl7.Parse(m.Bytes())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := again.Get(hl7.MustPath("MSH-6")); got != c.facility {
+			t.Errorf("%s: set and read again, the other facility is %q", c.declared, got)
+		}
+	}
+}
+
 func TestOverrideCharset(t *testing.T) {
 	enc, err := japanese.ShiftJIS.NewEncoder().String("ソ能表")
 	if err != nil {

@@ -178,10 +178,13 @@ func (m *Message) Get(p Path) string {
 		return string(raw)
 	}
 	mask := m.maskOf(i)[s.at:s.end]
-	if escapes && bytes.IndexByte(mask, m.sep.Escape) >= 0 && !m.structured(mask, p) {
-		raw = unescape(nil, raw, mask, m.sep)
+	if !escapes || bytes.IndexByte(mask, m.sep.Escape) < 0 || m.structured(mask, p) {
+		return m.decode(raw)
 	}
-	return m.decode(raw)
+	if m.charset == charsetISO2022JP {
+		return Unescape(m.sep, m.decode(raw)) // the other way round, an ESC that was escaped would begin a shift
+	}
+	return m.decode(unescape(nil, raw, mask, m.sep))
 }
 
 // plain says whether b is ASCII without escapes, which every character set but a few leaves as it is.
