@@ -99,6 +99,18 @@ func (l *eventLog) has(what string) bool {
 	return false
 }
 
+// count says how many events begin with what.
+func (l *eventLog) count(what string) (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, e := range l.list {
+		if strings.HasPrefix(e, what) {
+			n++
+		}
+	}
+	return n
+}
+
 func (l *eventLog) await(t *testing.T, what string) {
 	t.Helper()
 	for range 500 {
@@ -260,7 +272,7 @@ func (b *safeBuffer) String() string {
 
 // Each block has its own time, also where 0x1C inside content comes at the end of a packet.
 func TestTimeForABlockIsItsOwn(t *testing.T) {
-	r := serve(t, &mllp.Server{ReadTimeout: 100 * time.Millisecond, Handler: mllp.HandlerFunc(acknowledge)})
+	r := serve(t, &mllp.Server{ReadTimeout: 400 * time.Millisecond, Handler: mllp.HandlerFunc(acknowledge)})
 	nc := dial(t, r.addr)
 	in := mllp.NewReader(nc, 0)
 	for _, id := range []string{"1", "2", "3"} {
@@ -281,7 +293,9 @@ func TestTimeForABlockIsItsOwn(t *testing.T) {
 		if b, err := in.Next(); err != nil || !bytes.Equal(b, ack(id)) {
 			t.Fatalf("%s: got %q, %v", id, b, err)
 		}
-		time.Sleep(150 * time.Millisecond)
+		if id == "1" {
+			time.Sleep(450 * time.Millisecond)
+		}
 	}
 }
 
@@ -425,7 +439,7 @@ func TestDrainLosesNoAnswer(t *testing.T) {
 	<-h.entered
 	whole := frame(message("half"))
 	write(t, half, whole[:30])
-	time.Sleep(20 * time.Millisecond) // so that it has begun to arrive
+	time.Sleep(200 * time.Millisecond) // so that it has begun to arrive
 
 	stopped := make(chan time.Duration)
 	go func() { stopped <- r.wait(t) }()

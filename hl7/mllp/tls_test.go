@@ -150,13 +150,17 @@ func TestTLSConnectionsEndWell(t *testing.T) {
 	t.Run("an idle connection that the server has closed is noticed", func(t *testing.T) {
 		r := serve(t, &mllp.Server{Handler: mllp.HandlerFunc(acknowledge), TLS: config, IdleTimeout: 30 * time.Millisecond})
 		c := client(t, &mllp.Client{Addr: r.addr, TLS: &tls.Config{RootCAs: ca.pool()}})
-		for range 3 {
+		for i := range 3 {
 			if err := send(t, c, "1"); err != nil {
 				t.Fatal(err)
 			}
-			time.Sleep(60 * time.Millisecond)
+			for r.seen.count("closed: idle") <= i {
+				time.Sleep(5 * time.Millisecond)
+			}
 		}
-		r.seen.await(t, "opened 3")
+		if n := r.seen.count("opened"); n != 3 {
+			t.Errorf("%d connections", n)
+		}
 	})
 	t.Run("a drain finishes what is under way", func(t *testing.T) {
 		h := &slowly{entered: make(chan string, 1), release: make(chan struct{})}
