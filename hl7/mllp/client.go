@@ -247,13 +247,20 @@ func (c *Client) config() (*tls.Config, error) {
 	return conf, nil
 }
 
-// dialCause prefers the caller's context, then the time-out, to what the network makes of them.
+// dialCause prefers the caller's context, then the time-out, to what the network makes of them. The network may notice
+// a context's deadline a moment before the context does.
 func dialCause(asked, limited context.Context, err error) error {
+	var late net.Error
 	switch {
 	case asked.Err() != nil:
 		return context.Cause(asked)
 	case limited.Err() != nil:
 		return ErrTimeout
+	case errors.As(err, &late) && late.Timeout():
+		if d, ok := asked.Deadline(); ok && !time.Now().Before(d) {
+			return context.DeadlineExceeded
+		}
+		return fmt.Errorf("%w: %w", ErrTimeout, err)
 	default:
 		return err
 	}

@@ -325,23 +325,38 @@ func TestClientFailsBeforeItSends(t *testing.T) {
 }
 
 func TestClientObeysItsContext(t *testing.T) {
-	addr := newReceiver(t, func(nc net.Conn) { in := mllp.NewReader(nc, 0); in.Next(); in.Next() })
+	got := make(chan bool)
+	addr := newReceiver(t, func(nc net.Conn) { in := mllp.NewReader(nc, 0); in.Next(); got <- true; in.Next() })
 	c := client(t, &mllp.Client{Addr: addr})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	first, second := make(chan error), make(chan error)
+	go func() {
+		_, err := c.Send(ctx, message("1"))
+		first <- err
+	}()
+	<-got
+	go func() { // waits for its turn
+		_, err := c.Send(ctx, message("2"))
+		second <- err
+	}()
+	time.Sleep(10 * time.Millisecond)
+	cancel()
+	var se *mllp.SendError
+	if err := <-first; !errors.Is(err, context.Canceled) || !errors.As(err, &se) || !se.Sent {
+		t.Errorf("under way: %v", err)
+	}
+	if err := <-second; !errors.Is(err, context.Canceled) || !errors.As(err, &se) || se.Sent {
+		t.Errorf("while waiting: %v", err)
+	}
+}
+
+func TestClientObeysADeadline(t *testing.T) {
+	addr := newReceiver(t, func(nc net.Conn) { in := mllp.NewReader(nc, 0); in.Next(); in.Next() })
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	other := make(chan error)
-	go func() { // waits for its turn meanwhile
-		time.Sleep(10 * time.Millisecond)
-		_, err := c.Send(ctx, message("2"))
-		other <- err
-	}()
-	_, err := c.Send(ctx, message("1"))
-	var se *mllp.SendError
-	if !errors.Is(err, context.DeadlineExceeded) || !errors.As(err, &se) || !se.Sent {
+	if _, err := client(t, &mllp.Client{Addr: addr}).Send(ctx, message("1")); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
-	}
-	if err := <-other; !errors.Is(err, context.DeadlineExceeded) || !errors.As(err, &se) || se.Sent {
-		t.Errorf("while waiting: %v", err)
 	}
 }
 
