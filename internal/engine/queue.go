@@ -28,7 +28,7 @@ const (
 const (
 	takeAtOnce = 256  // deliveries read at once
 	lookAhead  = 4096 // deliveries held in memory: how far past a blocked one a queue looks
-	leaseTime  = 60 * time.Second
+	leaseTime  = 2 * time.Minute
 	pollEvery  = time.Second // for what other replicas accepted
 )
 
@@ -410,10 +410,11 @@ func (q *queue) send(ctx context.Context, ready []*delivery) error {
 			}
 			continue
 		}
-		limit := q.lease.Add(-leaseTime / 10)
-		if !e.cfg.Now().Before(limit) {
-			return ErrLeaseLost
+		// The socket gets no longer than the lease; a slow receiver's window may need it prolonged in between.
+		if held, err := q.prolong(ctx); err != nil || !held {
+			return err
 		}
+		limit := q.lease.Add(-leaseTime / 10)
 		sending, cancel := context.WithDeadline(ctx, limit)
 		start := e.cfg.Now()
 		if d.state == Started && !d.unsent {

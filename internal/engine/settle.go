@@ -80,6 +80,14 @@ func (q *queue) hold(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
+// prolong keeps a lease that is held; one that has run out is lost.
+func (q *queue) prolong(ctx context.Context) (bool, error) {
+	if !q.lease.After(q.channel.engine.cfg.Now()) {
+		return false, ErrLeaseLost
+	}
+	return q.hold(ctx)
+}
+
 // giveBack stores the last results and lets another replica go on at once.
 func (q *queue) giveBack() {
 	if q.lease.IsZero() {
