@@ -169,7 +169,7 @@ func start(t *testing.T, address, keys string, channels []engine.Channel, option
 	return h
 }
 
-func openRing(t *testing.T, dir string) *seal.Ring {
+func openRing(t testing.TB, dir string) *seal.Ring {
 	t.Helper()
 	rootFile := filepath.Join(dir, "root", "key")
 	root, err := seal.FileRoot(rootFile)
