@@ -35,6 +35,7 @@
 // like a separator (Shift-JIS, GB 18030, BIG-5, ISO 2022), it is not taken for one. Undeclared bytes outside ASCII are read
 // as UTF-8 where the whole message is valid UTF-8, and as Windows-1252 otherwise; so are the bytes 0x80 to 0x9F in 8859/1.
 // Bytes that mean nothing are kept, shown as stand-ins that Set turns into the same bytes again, and found by CheckText.
+// Transcode writes a whole message in another set.
 //
 // # Answering
 //

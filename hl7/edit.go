@@ -68,8 +68,7 @@ func (m *Message) replace(p Path, raw []byte) error {
 		return err
 	}
 	if p.SegmentRep == Any {
-		m.eachSegment(p, func(i, _ int) { m.replaceIn(i, p, raw) })
-		return nil
+		return m.replaceEvery(p, raw)
 	}
 	i, ok := m.find(p.Segment, p.SegmentRep)
 	if !ok {
@@ -97,8 +96,32 @@ func (m *Message) replace(p Path, raw []byte) error {
 			return &EditError{p, fewerRepetitions}
 		}
 	}
-	m.replaceIn(i, p, raw)
-	return nil
+	changes, err := m.changes(i, p)
+	if err == nil {
+		m.apply(i, changes, raw)
+	}
+	return err
+}
+
+// replaceEvery changes every segment of the name, or none.
+func (m *Message) replaceEvery(p Path, raw []byte) error {
+	var err error
+	each := func(fn func(i int, changes []change)) {
+		m.eachSegment(p, func(i, _ int) {
+			if err != nil {
+				return
+			}
+			var changes []change
+			if changes, err = m.changes(i, p); err == nil {
+				fn(i, changes)
+			}
+		})
+	}
+	if m.charset.masks() { // nothing else can be refused so late
+		each(func(int, []change) {})
+	}
+	each(func(i int, changes []change) { m.apply(i, changes, raw) })
+	return err
 }
 
 const fewerRepetitions = "there are fewer repetitions, and counting from the end makes none"
@@ -143,15 +166,10 @@ func (m *Message) checkRaw(p Path, raw []byte) error {
 	if err := m.checkBytes(p, raw); err != nil {
 		return err
 	}
-	mask := raw
-	if m.charset.masks() {
-		probe := append(slices.Clone(raw), m.sep.Field)
-		mask = m.maskText(probe)
-		if mask[len(raw)] != m.sep.Field {
-			return &EditError{p, "the bytes end in half a character, or without shifting back to ASCII"}
-		}
-		mask = mask[:len(raw)]
+	if !m.closed(raw) {
+		return &EditError{p, "the bytes end in half a character, or without shifting back to ASCII"}
 	}
+	mask := m.maskText(raw)
 	forbidden := []byte{m.sep.Field}
 	if p.Rep != 0 || p.Component != 0 {
 		forbidden = append(forbidden, m.sep.Repetition)
@@ -246,15 +264,15 @@ type change struct {
 	fields, reps, components, subcomponents int
 }
 
-// replaceIn gives every element of segment i that p means the content raw, in one pass over the text: a field with many
-// thousand repetitions costs as much as it is long.
-func (m *Message) replaceIn(i int, p Path, raw []byte) {
+// changes are the places of segment i that p means, found in one pass over the text: a field with many thousand
+// repetitions costs as much as it is long.
+func (m *Message) changes(i int, p Path) ([]change, error) {
 	mask := m.maskOf(i)
 	var changes []change
 	if p.Rep == Any {
 		f, ok := m.field(i, p.Field)
 		if !ok {
-			return
+			return nil, nil
 		}
 		m.eachRep(i, f, p.Field, func(_ int, r span) {
 			c := change{span: r}
@@ -284,7 +302,19 @@ func (m *Message) replaceIn(i int, p Path, raw []byte) {
 		m.descend(mask, &c, p)
 		changes = append(changes, c)
 	}
-	m.apply(i, changes, raw)
+	if n := len(changes); n > 0 && changes[n-1].missing() > 0 && changes[n-1].at == len(mask) && !m.closed(m.text(i)) {
+		return nil, &EditError{p, "the segment ends in half a character, or without shifting back to ASCII; nothing can be put behind that"}
+	}
+	return changes, nil
+}
+
+// closed says whether a separator put behind b is one.
+func (m *Message) closed(b []byte) bool {
+	if !m.charset.masks() {
+		return true
+	}
+	mask := m.maskText(append(slices.Clone(b), m.sep.Field))
+	return mask[len(b)] == m.sep.Field
 }
 
 // descend goes from a repetition to the component and subcomponent of an address.

@@ -266,6 +266,9 @@ func FuzzEdit(f *testing.F) {
 		if err != nil {
 			t.Fatalf("after the edit: %v", err)
 		}
+		if p.Segment == "MSH" && again.Charset() != before.Charset() {
+			return // a name in front of MSH-18 hid where that is, and does no more
+		}
 		switch {
 		case p.Field == 0:
 		case raw:
