@@ -432,20 +432,19 @@ const headerWithin = 64 << 10
 
 func legibleHeader(raw []byte) *Message {
 	raw = raw[:min(len(raw), headerWithin)]
-	for at := 0; ; {
+	end := 0 // of the line; looked for once a line, however often it says MSH
+	for at := 0; ; at += len("MSH") {
 		i := bytes.Index(raw[at:], []byte("MSH"))
 		if i < 0 {
 			return nil
 		}
 		at += i
-		line := raw[at:]
-		if end := bytes.IndexAny(line, "\r\n"); end >= 0 {
-			line = line[:end]
+		if end <= at {
+			end = at + min(next(raw[at:], '\r'), next(raw[at:], '\n'))
 		}
-		if m, err := Parse(line); err == nil {
+		if m, err := Parse(raw[at:end]); err == nil {
 			return m
 		}
-		at += len("MSH")
 	}
 }
 

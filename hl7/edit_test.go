@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -250,9 +251,47 @@ func TestHugeFields(t *testing.T) {
 	if got := m.Get(hl7.MustPath("PID-3(-2)")); got != "A&^C^^H" {
 		t.Errorf("the last full repetition is %q", got)
 	}
+	results := m.Expand(hl7.MustPath("OBX(*)-5"))
+	if len(results) != 100_001 {
+		t.Errorf("%d results", len(results))
+	}
+	for _, p := range results[1:] {
+		if m.Get(p) != "7" {
+			t.Fatalf("%s is lost", p)
+		}
+		if err := m.Set(p, "8"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 50_000 {
+		if err := m.Set(hl7.Path{Segment: "ZZ2", SegmentRep: i + 1, Field: 1}, "x"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := m.Get(hl7.MustPath("OBX(-1)-5")) + m.Get(hl7.MustPath("ZZ2(-50000)-1")) + m.Get(hl7.MustPath("ZZ2(50001)-1")); got != "8x" {
+		t.Errorf("the last result and the first new segment are %q", got)
+	}
+	hl7.NewAckRaw([]byte(strings.Repeat("MSH|", 1<<20)), hl7.Ack{Code: hl7.AR})
 	escapes := parse(t, "MSH|^~\\&|A\rOBX|1|TX|||"+strings.Repeat("\\", 4<<20)+strings.Repeat("\\X", 2<<20)+"\r")
 	escapes.Get(hl7.MustPath("OBX-5"))
 	if d := time.Since(start); d > 20*time.Second {
 		t.Errorf("took %v; something costs the square of the length", d)
 	}
+}
+
+// Readers share a message, among them those that make something on the way: a guess, a list of places, a clone.
+func TestConcurrentReaders(t *testing.T) {
+	m := parse(t, "MSH|^~\\&|A\rPID|1||||M\xfcller\r"+strings.Repeat("OBX|1|TX|||x\r", 200))
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			if got := m.Get(hl7.MustPath("PID-5")); got != "Müller" {
+				t.Errorf("the name is %q", got)
+			}
+			if got := m.Clone().Get(hl7.MustPath("OBX(150)-5")) + m.Get(hl7.MustPath("OBX(-150)-5")); got != "xx" {
+				t.Errorf("the results are %q", got)
+			}
+		})
+	}
+	wg.Wait()
 }
