@@ -8,7 +8,7 @@
 // follows; 0x0B inside a block and 0x1C before any other byte are content, for cutting a message short is worse.
 //
 // Writing refuses 0x1C in content: a receiver that ends a block there would take, and acknowledge, a shortened message.
-// It passes 0x0B, though the standard forbids it: real messages hold it (6 of the 1,170 samples of this project do),
+// It passes 0x0B, though the standard forbids it: real messages hold it (six of the sample files of this project do),
 // and a receiver that begins anew there cannot give the answer that Client.Send asks for, so nothing is lost unseen.
 //
 // A Server calls its Handler once a block, in order, and writes the answer before it takes up the next block. An
