@@ -73,6 +73,7 @@ var rooms = map[string]room{
 
 	"internal/hospital": {std: true, why: "a sender that shares code with the engine would share its mistakes"},
 	"internal/bench":    {imports: []string{"capabilities", "internal/connect/mllp", "internal/hospital"}, why: "measures from outside; nothing but cmd imports it"},
+	"internal/faults":   {imports: []string{"capabilities", "internal/connect/mllp", "internal/hospital", "internal/db/dbtest"}, aid: true, why: "breaks disks and lines under the engine, for tests"},
 	"internal/house":    {std: true, aid: true, why: "looks at the others, uses none"},
 	"interop":           {aid: true, imports: []string{"hl7...", "internal/hospital"}, why: "foreign peers against what we ship"},
 	"tools/testsum":     {std: true, why: "counts tests; must build before anything else does"},
@@ -132,7 +133,7 @@ var anywhere = []string{"*"}
 
 var allDoors = []door{
 	{"github.com/jackc/pgx", []string{"internal/db", "internal/db/dbtest"}, "PostgreSQL; both databases stand behind one small door, so that one suite can hold them"},
-	{"github.com/ncruces/go-sqlite3", []string{"internal/db"}, "SQLite without cgo; behind the same door"},
+	{"github.com/ncruces/go-sqlite3", []string{"internal/db", "internal/faults"}, "SQLite without cgo; behind the same door, but for the tests' disk that fails"},
 	{"modernc.org/sqlite", []string{"internal/db"}, "SQLite without cgo; behind the same door, and never two drivers in one binary"},
 	{"zombiezen.com/go/sqlite", []string{"internal/db"}, "bound statements over modernc.org/sqlite; behind the same door"},
 	{"go.yaml.in/yaml", []string{"internal/config"}, "all errors at once with line and column; they quote values, so one room strips them"},
@@ -144,6 +145,7 @@ var allDoors = []door{
 	{"golang.org/x/sys", anywhere, "system calls that std does not have"},
 	{"golang.org/x/time", anywhere, "rate limits"},
 	{"github.com/santhosh-tekuri/jsonschema", nil, "our schema is checked by another's reading of the standard"},
+	{"golang.org/x/tools", nil, "txtar: a script test with its files in one"},
 	{"go.uber.org/goleak", nil, "no goroutine left behind"},
 	{"pgregory.net/rapid", nil, "properties"},
 	{"rsc.io/script", nil, "tests of the command, a script a behaviour"},
