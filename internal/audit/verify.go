@@ -231,11 +231,14 @@ func (c *checker) sealedParts(first, end int64, private map[int64][]byte) error 
 	return rows.Err()
 }
 
-// strangers finds rows that lie outside the log's size.
+// strangers finds rows that lie outside the log's size. Each statement asks for one end of one index.
 func (c *checker) strangers() error {
 	level := int64(0)
 	for tiles := c.size / tileWidth; ; tiles /= tileWidth {
-		if err := c.none(`SELECT COUNT(*) FROM audit_tile WHERE level = $1 AND (number < 0 OR number >= $2)`, level, tiles); err != nil {
+		if err := c.none(`SELECT COUNT(*) FROM audit_tile WHERE level = $1 AND number < 0`, level); err != nil {
+			return err
+		}
+		if err := c.none(`SELECT COUNT(*) FROM audit_tile WHERE level = $1 AND number >= $2`, level, tiles); err != nil {
 			return err
 		}
 		level++
@@ -246,10 +249,20 @@ func (c *checker) strangers() error {
 	if err := c.none(`SELECT COUNT(*) FROM audit_tile WHERE level < 0 OR level >= $1`, level); err != nil {
 		return err
 	}
-	if err := c.none(`SELECT COUNT(*) FROM audit_detail WHERE seq < 0 OR seq >= $1`, c.size); err != nil {
-		return err
+	for _, q := range []struct {
+		sql   string
+		bound any
+	}{
+		{`SELECT COUNT(*) FROM audit_detail WHERE seq < $1`, int64(0)},
+		{`SELECT COUNT(*) FROM audit_detail WHERE seq >= $1`, c.size},
+		{c.log.dialect(`SELECT COUNT(*) FROM audit_log WHERE {place} < $1`), c.log.place(0)},
+		{c.log.dialect(`SELECT COUNT(*) FROM audit_log WHERE {place} >= $1`), c.log.place(c.size)},
+	} {
+		if err := c.none(q.sql, q.bound); err != nil {
+			return err
+		}
 	}
-	return c.none(c.log.dialect(`SELECT COUNT(*) FROM audit_log WHERE {place} < $1 OR {place} >= $2`), c.log.place(0), c.log.place(c.size))
+	return nil
 }
 
 func (c *checker) none(sql string, args ...any) error {

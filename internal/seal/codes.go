@@ -18,18 +18,14 @@ const (
 	TableAuditSubject    uint16 = 4 // whose data an audit entry is about
 	TablePatientData     uint16 = 5 // the guide's patient_data
 	TableMessageHeader   uint16 = 6 // what is shown of a message in lists
-	TableAnswerContent   uint16 = 7 // the answers that we gave and that we got
 )
 
 // Columns, by table. A table with a single sealed column uses ColumnContent.
 const (
-	ColumnContent      uint16 = 1
-	ColumnSSN          uint16 = 2 // patient_data.encrypted_ssn
-	ColumnDOB          uint16 = 3 // patient_data.encrypted_dob
-	ColumnIdentifiers  uint16 = 4 // patient identifiers taken out of a message
-	ColumnReason       uint16 = 5 // why something was refused, in a receiver's own words
-	ColumnAnswer       uint16 = 6
-	ColumnSearchedTerm uint16 = 7
+	ColumnContent     uint16 = 1
+	ColumnSSN         uint16 = 2 // patient_data.encrypted_ssn
+	ColumnDOB         uint16 = 3 // patient_data.encrypted_dob
+	ColumnIdentifiers uint16 = 4 // patient identifiers taken out of a message
 )
 
 // Fields of blind values.

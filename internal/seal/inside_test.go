@@ -35,7 +35,6 @@ func TestKeysStayInside(t *testing.T) {
 		"Close: ",
 		"GoString: string",
 		"Open: []uint8, error",
-		"Periods: []seal.Period, error",
 		"Seal: []uint8, error",
 		"Seek: [16]uint8, error",
 		"String: string",

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"slices"
 	"time"
 )
 
@@ -218,23 +217,3 @@ func (r *Ring) lock(ctx context.Context) error {
 }
 
 func (r *Ring) unlock() { <-r.miss }
-
-// Periods lists the periods for which the organisation has blind keys, oldest first, without Lasting: those are what a search
-// has to ask.
-func (r *Ring) Periods(ctx context.Context, org uint32) ([]Period, error) {
-	if r.closed.Load() {
-		return nil, ErrClosed
-	}
-	ids, err := r.store.List(ctx, org, blindIndex)
-	if err != nil {
-		return nil, fmt.Errorf("list keys: %w", err)
-	}
-	var ps []Period
-	for _, id := range ids {
-		if p := id.Period(); p != Lasting {
-			ps = append(ps, p)
-		}
-	}
-	slices.Sort(ps)
-	return slices.Compact(ps), nil
-}
