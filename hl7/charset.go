@@ -1,6 +1,7 @@
 package hl7
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"unicode/utf8"
@@ -29,7 +30,7 @@ func (m *Message) declaredCharset() charsetID {
 	if id == charsetUTF16 {
 		id = charsetUTF8 // it says UTF-16, but MSH could be read byte by byte
 	}
-	if plain(text, 0, false) {
+	if isASCII(text) && bytes.IndexByte(text, 0x1B) < 0 {
 		return id
 	}
 	// A name in MSH-3 to MSH-6 may have a character in it whose second half looks like a separator, so that MSH-18 is
@@ -95,8 +96,13 @@ func (m *Message) Charset() string {
 	if m.charset != charsetUnknown {
 		return m.charset.canonical()
 	}
-	return strings.ToUpper(strings.TrimSpace(string(m.firstCharset())))
+	name := m.firstCharset()
+	return strings.ToValidUTF8(strings.ToUpper(strings.TrimSpace(string(name[:min(len(name), maxCharsetName)]))), "")
 }
+
+// maxCharsetName is where an unknown name is cut off: the longest of table 0211 has half as many characters, and whatever
+// stands there goes into lists and logs.
+const maxCharsetName = 32
 
 func (m *Message) firstCharset() []byte {
 	raw, _ := m.Raw(Path{Segment: "MSH", Field: 18, Rep: 1})
@@ -292,13 +298,4 @@ func (m *Message) holdsC1() bool {
 		}
 	}
 	return false
-}
-
-func isASCII(b []byte) bool {
-	for _, c := range b {
-		if c >= 0x80 {
-			return false
-		}
-	}
-	return true
 }

@@ -403,7 +403,7 @@ func (m *Message) Delete(p Path) error {
 		case p.Rep != 0 && p.Component == 0:
 			m.deleteRep(i, f, p.Rep)
 		default:
-			if s, ok := m.within(i, f, p); ok && s.at < s.end {
+			if s, ok := m.within(i, f, &p); ok && s.at < s.end {
 				m.apply(i, []change{{span: s}}, nil)
 			}
 		}
@@ -416,7 +416,7 @@ func (m *Message) deleteInReps(i int, f span, p Path) {
 	m.eachRep(i, f, p.Field, func(_ int, r span) {
 		q := p
 		q.Rep = 1
-		if s, ok := m.within(i, r, q); ok && s.at < s.end {
+		if s, ok := m.within(i, r, &q); ok && s.at < s.end {
 			changes = append(changes, change{span: s})
 		}
 	})

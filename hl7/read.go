@@ -64,7 +64,7 @@ func (m *Message) field(i, n int) (span, bool) {
 func (m *Message) literal(i, field int) bool { return field <= 2 && m.segs[i].name.header() }
 
 // within is the part of the field f that an address means.
-func (m *Message) within(i int, f span, p Path) (span, bool) {
+func (m *Message) within(i int, f span, p *Path) (span, bool) {
 	if m.literal(i, p.Field) {
 		return f, one(p.Rep) && one(p.Component) && one(p.Subcomponent)
 	}
@@ -88,7 +88,7 @@ func (m *Message) within(i int, f span, p Path) (span, bool) {
 func one(n int) bool { return n == 0 || n == 1 || n == -1 || n == Any }
 
 // locate finds what an address means: the segment's index and the place in its text.
-func (m *Message) locate(p Path) (int, span, bool) {
+func (m *Message) locate(p *Path) (int, span, bool) {
 	i, ok := m.find(p.Segment, p.SegmentRep)
 	if !ok {
 		return 0, span{}, false
@@ -108,7 +108,7 @@ func (m *Message) locate(p Path) (int, span, bool) {
 // It is false where the element is absent. A wildcard means the first. Raw allocates nothing; the caller must not write
 // to what it returns.
 func (m *Message) Raw(p Path) ([]byte, bool) {
-	i, s, ok := m.locate(p)
+	i, s, ok := m.locate(&p)
 	if !ok {
 		return nil, false
 	}
@@ -165,7 +165,7 @@ func (m *Message) Presence(p Path) Presence {
 // Bytes that are wrong in the message's character set come as stand-ins, U+10FE80 to U+10FEFF for the bytes 0x80 to 0xFF.
 // Set turns them into the same bytes again, and CheckText says where they are.
 func (m *Message) Get(p Path) string {
-	i, s, ok := m.locate(p)
+	i, s, ok := m.locate(&p)
 	if !ok {
 		return ""
 	}
@@ -217,7 +217,7 @@ func (m *Message) structured(mask []byte, p Path) bool {
 
 // Repetitions says how many repetitions a field has: 0 where it is absent or empty. Of p, only segment and field count.
 func (m *Message) Repetitions(p Path) int {
-	i, s, ok := m.locate(Path{Segment: p.Segment, SegmentRep: p.SegmentRep, Field: p.Field})
+	i, s, ok := m.locate(&Path{Segment: p.Segment, SegmentRep: p.SegmentRep, Field: p.Field})
 	if !ok || p.Field == 0 || s.at == s.end {
 		return 0
 	}
@@ -231,7 +231,7 @@ func (m *Message) Repetitions(p Path) int {
 // address without wildcards gives itself, or nothing where the element is absent.
 func (m *Message) Expand(p Path) []Path {
 	if !p.HasWildcard() {
-		if _, _, ok := m.locate(p); ok {
+		if _, _, ok := m.locate(&p); ok {
 			return []Path{p}
 		}
 		return nil
@@ -249,7 +249,7 @@ func (m *Message) Expand(p Path) []Path {
 			return
 		}
 		if p.Rep != Any {
-			if _, ok := m.within(i, f, p); ok {
+			if _, ok := m.within(i, f, &p); ok {
 				paths = append(paths, q)
 			}
 			return
@@ -258,7 +258,7 @@ func (m *Message) Expand(p Path) []Path {
 			q.Rep = n
 			one := q
 			one.Rep = 1
-			if _, ok := m.within(i, r, one); ok {
+			if _, ok := m.within(i, r, &one); ok {
 				paths = append(paths, q)
 			}
 		})

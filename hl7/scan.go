@@ -64,3 +64,19 @@ func next(b []byte, separator byte) int {
 	}
 	return len(b)
 }
+
+// isASCII says whether no byte has its high bit set.
+func isASCII(b []byte) bool {
+	i := 0
+	for ; i <= len(b)-8; i += 8 {
+		if binary.LittleEndian.Uint64(b[i:])&^lowBits != 0 {
+			return false
+		}
+	}
+	for ; i < len(b); i++ {
+		if b[i] >= 0x80 {
+			return false
+		}
+	}
+	return true
+}
