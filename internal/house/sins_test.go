@@ -255,6 +255,11 @@ func f(table []int, other struct{ lookup []int }) {
 			},
 			want: []string{"a.pem:1: looks like a private key", "b.go:3: looks like a private key", "d.yaml:1: looks like an AWS", "e.yaml:1: looks like a password"},
 		},
+		{
+			name: "programs and dumps", rule: built,
+			files: files{"cmd/lazaret/lazaret": "\x7fELF\x02", "a.bin": strings.Repeat("x", maxFile+1), "b.bin": strings.Repeat("x", maxFile)},
+			want:  []string{"cmd/lazaret/lazaret: a built program", "a.bin: 1048577 bytes"},
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			root := t.TempDir()

@@ -196,4 +196,5 @@ var rules = []rule{
 	{"tests named in documents exist", namedTests},
 	{"no path of one machine", machinePaths},
 	{"no secret is committed", secrets},
+	{"nothing built lies in the tree", built},
 }

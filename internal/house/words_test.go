@@ -280,6 +280,23 @@ func secrets(t *testing.T, tr *tree) (findings []string) {
 	return findings
 }
 
+// maxFile is more than any file of ours needs; the dictionary, the largest, has a quarter of it.
+const maxFile = 1 << 20
+
+// built: programs and dumps are made from the tree, and do not lie in it.
+func built(t *testing.T, tr *tree) (findings []string) {
+	for _, f := range tr.files {
+		b := tr.read(t, f)
+		switch {
+		case bytes.HasPrefix(b, []byte("\x7fELF")):
+			findings = append(findings, f+": a built program; remove it, and build into bin/")
+		case len(b) > maxFile:
+			findings = append(findings, fmt.Sprintf("%s: %d bytes; who clones the repository carries them for ever", f, len(b)))
+		}
+	}
+	return findings
+}
+
 // scan asks about every line of every text file.
 func scan(t *testing.T, tr *tree, ask func(file, line string) string) (findings []string) {
 	for _, f := range tr.files {
