@@ -106,3 +106,14 @@ func BenchmarkLeaf(b *testing.B) {
 		r.Grow()
 	}
 }
+
+// BenchmarkRecompute measures the check of a log of 20,000 entries.
+func BenchmarkRecompute(b *testing.B) {
+	bk := openBook(b, dbtest.SQLite(b))
+	bk.fill(20000)
+	b.ReportAllocs()
+	for b.Loop() {
+		bk.mustVerify(20000)
+	}
+	b.ReportMetric(20000*float64(b.N)/b.Elapsed().Seconds(), "entries/s")
+}
