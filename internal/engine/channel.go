@@ -210,6 +210,13 @@ type Reply struct {
 	Text  string // the receiver's words; may hold PHI, so it is stored sealed or not at all
 }
 
+// Unsendable wraps the error of a Send of a message that this transport can never carry: trying again would not help. What
+// follows is the destination's OnError.
+type Unsendable struct{ Err error }
+
+func (e *Unsendable) Error() string { return e.Err.Error() }
+func (e *Unsendable) Unwrap() error { return e.Err }
+
 // NotSent wraps the error of a Send of which no byte left.
 type NotSent struct{ Err error }
 

@@ -136,15 +136,15 @@ func wrapped(what string, err error) error {
 	return fmt.Errorf("%s: %w", what, err)
 }
 
-// failed does what the destination's policy says about a filter or a step that failed.
+// failed does what the destination's policy says about a message that cannot be made fit to send: by a filter or step, or at all.
 func (q *queue) failed(d *delivery, err error) {
-	q.log.Warn("a filter or step failed on a message", "message", d.id, "policy", string(q.cfg.OnError), "error", err)
+	q.log.Warn("a message could not be made fit to send", "message", d.id, "policy", string(q.cfg.OnError), "error", err)
 	reason := audit.Text("reason", err.Error())
 	if q.cfg.OnError == Skip {
-		q.settle(settlement{d: d, state: Failed, outcome: "step failed", entry: q.entry(d, audit.DeliverySkipped, audit.SeriousFailure, reason)})
+		q.settle(settlement{d: d, state: Failed, outcome: "not fit to send", entry: q.entry(d, audit.DeliverySkipped, audit.SeriousFailure, reason)})
 		return
 	}
-	q.settle(settlement{d: d, state: Pending, outcome: "step failed", hold: "a filter or step failed: " + err.Error(),
+	q.settle(settlement{d: d, state: Pending, outcome: "not fit to send", hold: "a message could not be made fit to send: " + err.Error(),
 		entry: q.entry(d, audit.DeliveryHeld, audit.SeriousFailure, reason)})
 }
 

@@ -427,7 +427,15 @@ func (q *queue) send(ctx context.Context, ready []*delivery) error {
 		e.metrics.attempt(q, err == nil && reply.Taken, e.cfg.Now().Sub(start))
 		if err != nil {
 			var not *NotSent
-			d.unsent = errors.As(err, &not)
+			var never *Unsendable
+			d.unsent = errors.As(err, &not) || errors.As(err, &never)
+			if never != nil {
+				q.failed(d, never)
+				if !d.done {
+					return nil
+				}
+				continue
+			}
 			if ctx.Err() != nil {
 				return nil // a stop: whether it arrived is not known, and the mark says so
 			}

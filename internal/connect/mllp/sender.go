@@ -64,17 +64,48 @@ func (c SenderConfig) Timeout() time.Duration {
 	return c.ConnectTimeout + writeTimeout + c.AnswerTimeout
 }
 
-// Send sends a block and judges the answer.
+// silence is how long a message that asks for no answer is given to be answered all the same, as most receivers do.
+const silence = 3 * time.Second
+
+// Send sends a block and judges the answer. Where the message itself asks for none (MSH-15 NE, or ER and all is well; HL7
+// v2.5.1 section 2.9.3), silence after it was written means that it was taken.
 func (s *Sender) Send(ctx context.Context, block []byte) (engine.Reply, error) {
-	answer, err := s.client.Send(ctx, block)
+	waiting := ctx
+	mayBeSilent := asksForSilence(block)
+	if mayBeSilent {
+		var cancel context.CancelFunc
+		waiting, cancel = context.WithTimeoutCause(ctx, silence, errSilent)
+		defer cancel()
+	}
+	answer, err := s.client.Send(waiting, block)
 	if err != nil {
+		var content *mllp.ContentError
+		if errors.As(err, &content) {
+			return engine.Reply{}, &engine.Unsendable{Err: err}
+		}
 		var se *mllp.SendError
 		if errors.As(err, &se) && !se.Sent {
 			return engine.Reply{}, &engine.NotSent{Err: err}
 		}
+		if mayBeSilent && ctx.Err() == nil && errors.Is(err, errSilent) && se != nil && se.Op == "answer" {
+			return engine.Reply{Taken: true, Code: "no answer asked for"}, nil
+		}
 		return engine.Reply{}, err
 	}
 	return judge(answer)
+}
+
+var errSilent = errors.New("no answer came, and the message asks for none")
+
+// asksForSilence says whether a receiver that follows the standard may leave a message that it took without an answer.
+func asksForSilence(block []byte) bool {
+	m, err := hl7.Parse(block)
+	if err != nil {
+		return false
+	}
+	accept, application := hl7.AckConditions(m)
+	never := func(s string) bool { return s == "NE" || s == "ER" }
+	return never(accept) && (never(application) || application == "") || accept == "" && never(application)
 }
 
 // judge reads an answer that belongs to what was sent.
