@@ -111,7 +111,7 @@ type Mapping struct {
 	Default *Text  `key:"default" doc:"What a code that the table does not hold becomes, here. Not given: the table's default."`
 	Trim    *bool  `key:"trim" doc:"As in the table; here it goes before it."`
 	Case    string `key:"case" enum:"exact,ignore" doc:"As in the table; here it goes before it."`
-	Missing string `key:"missing" enum:"keep,empty,fail" doc:"What happens to a code that the table does not hold and for which there is no default. Not given: keep."`
+	Missing string `key:"missing" enum:"keep,empty,fail" doc:"What happens to a code that the table does not hold. Not given: the table's default, else keep."`
 }
 
 // A Replacement changes text in a field.
