@@ -285,3 +285,18 @@ func TestEveryEventIsFiledWithDICOM(t *testing.T) {
 		t.Error("an unknown event has a code")
 	}
 }
+
+func TestLegible(t *testing.T) {
+	for _, c := range []struct{ name, in, want string }{
+		{"what fits stays", "abcü漢", "abcü漢"},
+		{"a character is not cut in two", "abcdefg漢", "abcdefg"},
+		{"nor one of four bytes", "abcde\U0001F3E5", "abcde"},
+		{"NUL and bytes that are no UTF-8 are replaced", "a\x00\xff", "a\uFFFD\uFFFD"},
+		{"and the replacements keep to the limit", "\xff\x00\xff\x00\xff\x00", "\uFFFD\uFFFD"},
+		{"bytes that begin no character", strings.Repeat("\x80", 20), "\uFFFD"},
+	} {
+		if got := legible(c.in, 8); got != c.want || len(got) > 8 || !utf8.ValidString(got) {
+			t.Errorf("%s: %q became %q, want %q", c.name, c.in, got, c.want)
+		}
+	}
+}

@@ -102,10 +102,11 @@ func (d Detail) Value() any {
 // legible makes a stranger's text such that both databases keep it: UTF-8 without NUL, at most max bytes.
 func legible(s string, max int) string {
 	if len(s) > max {
-		s = s[:max]
-		for len(s) > 0 && !utf8.ValidString(s[len(s)-min(len(s), utf8.UTFMax):]) && !utf8.RuneStart(s[len(s)-1]) {
-			s = s[:len(s)-1]
+		end := max
+		for end > max-utf8.UTFMax && !utf8.RuneStart(s[end]) { // no character is cut in two
+			end--
 		}
+		s = s[:end]
 	}
 	if utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 {
 		return s
