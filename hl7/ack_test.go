@@ -2,6 +2,9 @@ package hl7_test
 
 import (
 	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -139,5 +142,39 @@ func TestAckConditions(t *testing.T) {
 	}
 	if hl7.WantsEnhanced(parse(t, "MSH|^~\\&|A|B|C|D|||ADT^A01|M1|P|2.5\r")) {
 		t.Error("a message that says nothing is taken for enhanced mode")
+	}
+}
+
+// TestAckErrorNames holds our list of table 0357 against the collected dictionary's.
+func TestAckErrorNames(t *testing.T) {
+	b, err := os.ReadFile(filepath.Join(samplesDir(t), "dictionary", "v2.8.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var d struct {
+		Tables map[string]struct{ Values map[string]string }
+	}
+	if err := json.Unmarshal(b, &d); err != nil {
+		t.Fatal(err)
+	}
+	values := d.Tables["0357"].Values
+	if len(values) == 0 {
+		t.Fatal("the dictionary has no table 0357")
+	}
+	for code, name := range values {
+		if got := hl7.AckErrorName(code); got != name {
+			t.Errorf("code %s is %q, and %q in the dictionary", code, got, name)
+		}
+	}
+	t.Logf("%d codes of table 0357 in 1 file", len(values))
+}
+
+func TestEnhancedCodes(t *testing.T) {
+	m := parse(t, "MSH|^~\\&|A|B|C|D|||ADT^A01|M1|P|2.5|||AL|NE\r")
+	for code, want := range map[hl7.AckCode]hl7.AckCode{hl7.AA: hl7.CA, hl7.AE: hl7.CE, hl7.AR: hl7.CR, hl7.CA: hl7.CA, hl7.CE: hl7.CE, hl7.CR: hl7.CR} {
+		r, err := hl7.ParseAck(hl7.NewAck(m, hl7.Ack{Code: code, Enhanced: true}))
+		if err != nil || r.Code != want {
+			t.Errorf("%s in enhanced mode is %s, %v; want %s", code, r.Code, err, want)
+		}
 	}
 }

@@ -385,3 +385,69 @@ func TestTranscode(t *testing.T) {
 		}
 	}
 }
+
+// Setting MSH-18 says in what the next values are written; what is there already is not rewritten (Transcode does that).
+func TestSetMSH18(t *testing.T) {
+	for _, c := range []struct{ declared, value, wire string }{
+		{"UNICODE UTF-8", "Zoë", "Zo\xc3\xab"},
+		{"8859/1", "Zoë", "Zo\xeb"},
+		{"GB 18030-2000", "亅", "\x81\x7c"}, // the second byte is a field separator
+		{"~ISO IR87", "十", "\x1b$B==\x1b(B"},
+	} {
+		m, err := hl7.Parse(inCharset(t, "", "Plain", nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := hl7.MustPath("PID-5")
+		if err := m.Set(name, c.value); err == nil {
+			t.Errorf("%q was written before a character set was declared", c.value)
+		}
+		if err := m.Set(hl7.MustPath("PID-6"), "edited"); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.SetRaw(hl7.MustPath("MSH-18"), []byte(c.declared)); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Set(name, c.value); err != nil {
+			t.Fatal(err)
+		}
+		if raw, _ := m.Raw(name); string(raw) != c.wire {
+			t.Errorf("%s: %q is written as %q, want %q", c.declared, c.value, raw, c.wire)
+		}
+		if want := inCharset(t, c.declared, c.wire, nil); !bytes.Equal(m.Bytes(), bytes.Replace(want, []byte("mother"), []byte("edited"), 1)) {
+			t.Errorf("%s: the message is %q", c.declared, m.Bytes())
+		}
+		if m.Get(name) != c.value || m.Get(hl7.MustPath("PID-6")) != "edited" {
+			t.Errorf("%s: read back as %q", c.declared, m.Get(name))
+		}
+		if err := m.SetRaw(hl7.MustPath("MSH-18"), nil); err != nil {
+			t.Fatal(err)
+		}
+		if got := m.Charset(); got != "ASCII" {
+			t.Errorf("%s taken away leaves %s", c.declared, got)
+		}
+	}
+}
+
+// A segment that ends in half a character swallows what is put behind it; so nothing is.
+func TestNothingBehindHalfACharacter(t *testing.T) {
+	for _, declared := range []string{"GB 18030-2000", "BIG-5", "Shift_JIS"} {
+		b := append(inCharset(t, declared, "Plain", nil), "OBX|1|TX|||cut \x83\rOBX|2|TX|||whole\r"...)
+		for _, path := range []string{"OBX-6", "OBX-5.2", "OBX(*)-6"} {
+			m, err := hl7.Parse(b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var refused *hl7.EditError
+			if err := m.Set(hl7.MustPath(path), "x"); !errors.As(err, &refused) {
+				t.Errorf("%s: setting %s gave %v, want an EditError", declared, path, err)
+			}
+			if !bytes.Equal(m.Bytes(), b) {
+				t.Errorf("%s: a refused %s changed the message", declared, path)
+			}
+			if err := m.Set(hl7.MustPath("OBX-5"), "whole"); err != nil {
+				t.Errorf("%s: the field itself cannot be replaced: %v", declared, err)
+			}
+		}
+	}
+}

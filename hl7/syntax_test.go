@@ -121,6 +121,7 @@ func TestUnescape(t *testing.T) {
 		{"formatting is kept", `a\.br\b\.sp2\\.ti+4\`, `a\.br\b\.sp2\\.ti+4\`},
 		{"highlighting is kept", `\H\bold\N\`, `\H\bold\N\`},
 		{"other character sets are kept whole", `\C2842\\M2442\\M244242\`, `\C2842\\M2442\\M244242\`},
+		{"other character sets with a wrong number of digits are malformed", `\C2\\M24424\\F\`, `\C2\\M24424\|`},
 		{"local sequences are kept", `\Zlocal\`, `\Zlocal\`},
 		{"truncation is kept where the message has none", `\P\`, `\P\`},
 		{"an odd number of digits", `\X4\`, `\X4\`},
@@ -211,5 +212,36 @@ func TestSplitBatch(t *testing.T) {
 			t.Error("went on after the first")
 		}
 		break
+	}
+}
+
+func TestHeader(t *testing.T) {
+	m := parse(t, admit)
+	code, event, structure := m.Type()
+	got := []string{code, event, structure, m.ControlID(), m.ProcessingID(), m.Version(), m.Charset()}
+	if want := []string{"ADT", "A01", "ADT_A01", "MSG00001", "P", "2.5.1", "UNICODE UTF-8"}; !reflect.DeepEqual(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// Errors are shown and logged: they say where, and never what stands there.
+func TestErrorsSayWhere(t *testing.T) {
+	m := parse(t, strings.Replace(admit, "UNICODE UTF-8", "8859/1", 1))
+	_, path := hl7.ParsePath("PID-x")
+	_, syntax := hl7.Parse([]byte("PID|secret"))
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{m.Set(hl7.MustPath("PID-5.1"), "secret 山"), "set PID-5.1: hl7: the character at byte 7 cannot be written in 8859/1: it is not in that set"},
+		{m.SetRaw(hl7.MustPath("PID-5(2)"), []byte("secret|")), "hl7: change PID-5(2): the bytes hold a separator above the element's own level"},
+		{m.AppendSegment([]byte("secret")), "hl7: change the message: a segment begins with a name of three letters or digits and the message's field separator"},
+		{m.Delete(hl7.MustPath("MSH")), "hl7: change MSH: a message cannot be without its MSH"},
+		{path, `hl7: path "PID-x", column 5: here comes the number of a field`},
+		{syntax, "hl7: segment 1, byte 0: a message begins with the segment MSH"},
+	} {
+		if c.err == nil || c.err.Error() != c.want {
+			t.Errorf("got  %v\nwant %s", c.err, c.want)
+		}
 	}
 }
