@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 
 	"github.com/lazaret-health/lazaret/internal/config"
@@ -106,6 +108,9 @@ func (p *program) findings(path string) (list []finding, err error) {
 			add(config.Error, wrong...)
 		}
 	}
+	slices.SortStableFunc(list, func(a, b finding) int {
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
 	return list, nil
 }
 

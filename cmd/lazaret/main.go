@@ -68,12 +68,14 @@ func commands() []command {
 		{name: "send", brief: "be an HL7 sender", help: sendHelp, run: (*program).send},
 		{name: "message", brief: "list, show, trace and resend messages", help: messageHelp, nested: messageCommands()},
 		{name: "channel", brief: "list, start and stop channels; pause and resume destinations", help: channelHelp, nested: channelCommands()},
+		{name: "bench", brief: "durable throughput beside this machine's own limits", help: benchHelp, run: (*program).bench},
 		{name: "version", brief: "what this binary is", help: versionHelp, run: (*program).version},
 		{name: "help", brief: "this text, or that of a command", help: helpHelp, run: (*program).help},
 
 		{name: "demo-sender", run: (*program).demoSender},
 		{name: "demo-receiver", run: (*program).demoReceiver},
 		{name: "demo-compare", help: demoCompareHelp, run: (*program).demoCompare},
+		{name: "bench-load", run: (*program).benchLoad},
 	}
 }
 
@@ -105,7 +107,9 @@ func (p *program) dispatch(ctx context.Context, list []command, path, args []str
 }
 
 // isChild says whether a command is a process that demo or bench has started.
-func isChild(name string) bool { return name == "demo-sender" || name == "demo-receiver" || name == "bench-load" }
+func isChild(name string) bool {
+	return name == "demo-sender" || name == "demo-receiver" || name == "bench-load"
+}
 
 func isHelp(arg string) bool { return arg == "--help" || arg == "-help" || arg == "-h" }
 

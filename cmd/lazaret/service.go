@@ -39,8 +39,8 @@ type service struct {
 }
 
 // openService builds everything and binds the control socket. Sources are bound by run. On an error nothing stays open.
-func (p *program) openService(ctx context.Context, c *config.Config, log *slog.Logger) (s *service, err error) {
-	s = &service{cfg: c, log: log, metrics: metrics.NewSet()}
+func (p *program) openService(ctx context.Context, c *config.Config, log *slog.Logger) (_ *service, err error) {
+	s := &service{cfg: c, log: log, metrics: metrics.NewSet()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())

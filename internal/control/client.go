@@ -90,7 +90,11 @@ func (c *Client) do(ctx context.Context, method, path, purpose string, in, out a
 	if answer.StatusCode >= 300 {
 		return readProblem(answer, text)
 	}
-	if out == nil {
+	switch out := out.(type) {
+	case nil:
+		return nil
+	case *string: // what is no JSON
+		*out = string(text)
 		return nil
 	}
 	if err := json.Unmarshal(text, out); err != nil {

@@ -55,3 +55,8 @@ func (c *Client) Trace(ctx context.Context, id string) (t engine.Trace, err erro
 func (c *Client) Resend(ctx context.Context, id string, destinations []string) (list []engine.Delivery, err error) {
 	return list, c.do(ctx, "POST", "/v1/messages/"+url.PathEscape(id)+"/resend", "", Resend{destinations}, &list)
 }
+
+// Metrics returns the service's metrics in Prometheus' text form.
+func (c *Client) Metrics(ctx context.Context) (text string, err error) {
+	return text, c.do(ctx, "GET", "/metrics", "", nil, &text)
+}

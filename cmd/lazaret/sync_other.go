@@ -1,0 +1,8 @@
+//go:build !linux
+
+package main
+
+import "os"
+
+// dataSync brings a file to stable storage.
+func dataSync(f *os.File) error { return f.Sync() }
