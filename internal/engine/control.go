@@ -42,6 +42,11 @@ func (e *Engine) Channels(ctx context.Context) ([]ChannelStatus, error) {
 				Address: ch.cfg.Source.Addr(), Revision: ch.revision, Destinations: []DestinationStatus{}}
 			ch.mu.Unlock()
 			for _, q := range ch.queues {
+				if e.db.Engine() == db.PostgreSQL {
+					if err := q.count(tx); err != nil { // other replicas accept and deliver too
+						return err
+					}
+				}
 				q.mu.Lock()
 				d := DestinationStatus{Name: q.cfg.Name, Enabled: q.cfg.Enabled, State: q.state, Waiting: q.depth.Load()}
 				q.mu.Unlock()

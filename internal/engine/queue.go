@@ -30,6 +30,8 @@ const (
 	lookAhead  = 4096 // deliveries held in memory: how far past a blocked one a queue looks
 	leaseTime  = 2 * time.Minute
 	pollEvery  = time.Second // for what other replicas accepted
+	countEvery = 10 * time.Second
+	stopGrace  = 2 * time.Second // how long a stop waits for the answer to what is under way
 )
 
 // ErrLeaseLost: another replica holds the queue now. Whatever was under way is its business.
@@ -60,7 +62,8 @@ type queue struct {
 	failures int       // attempts in a row that reached nobody
 	pause    time.Time // the receiver is left alone until then
 
-	refreshed time.Time
+	refreshed time.Time // when what other replicas' users asked for was read
+	counted   time.Time // when depth was
 }
 
 // delivery is one unsettled row of the queue.
@@ -102,7 +105,7 @@ const (
 	insertQueue  = `INSERT INTO queue (number, channel, name) VALUES ($1, $2, $3)`
 	showQueue    = `SELECT paused, held, low FROM queue WHERE number = $1`
 	highestQueue = `SELECT coalesce(max(number), 0) FROM queue`
-	countWaiting = `SELECT count(*) FROM delivery WHERE queue = $1 AND number >= $2 AND state <= 2`
+	countWaiting = `SELECT count(*) FROM delivery WHERE queue = $1 AND number >= (SELECT low FROM queue WHERE number = $1) AND state <= 2`
 )
 
 func (q *queue) register(tx *db.Tx) (err error) {
@@ -114,16 +117,25 @@ func (q *queue) register(tx *db.Tx) (err error) {
 	if err != nil {
 		return err
 	}
-	var paused, waiting int64
+	var paused int64
 	if err := tx.QueryRow(showQueue, []any{q.number}, &paused, &q.held, &q.low); err != nil {
 		return err
 	}
 	q.paused = paused != 0
-	if err := tx.QueryRow(countWaiting, []any{q.number, q.low}, &waiting); err != nil {
+	if err := q.count(tx); err != nil {
+		return err
+	}
+	q.channel.engine.metrics.watch(q)
+	return nil
+}
+
+// count finds out how many deliveries wait.
+func (q *queue) count(tx *db.Tx) error {
+	var waiting int64
+	if err := tx.QueryRow(countWaiting, []any{q.number}, &waiting); err != nil {
 		return err
 	}
 	q.depth.Store(waiting)
-	q.channel.engine.metrics.watch(q)
 	return nil
 }
 
@@ -188,9 +200,13 @@ func (q *queue) Run(ctx context.Context) (err error) {
 			q.forget()
 			wait = pollEvery
 		default:
+			// Nothing was kept, so the results in memory are tried again: forgetting them would send again what was sent. Only
+			// where the outcome is not known do the rows know more.
+			if errors.Is(err, db.ErrOutcomeUnknown) {
+				q.forget()
+			}
 			q.setState("waits: " + err.Error())
 			q.log.Error("deliver", "error", err)
-			q.forget()
 			wait = pollEvery
 		}
 		if wait > 0 {
@@ -271,8 +287,12 @@ func (q *queue) refresh(ctx context.Context) error {
 	err := e.db.Read(ctx, func(tx *db.Tx) error {
 		var p, s int64
 		err := tx.QueryRow(showRunning, []any{q.number}, &p, &held, &s)
-		paused, stopped = p != 0, s != 0
-		return err
+		if paused, stopped = p != 0, s != 0; err != nil || now.Sub(q.counted) < countEvery {
+			return err
+		}
+		// Others accept and deliver too, so this process's own count drifts.
+		q.counted = now
+		return q.count(tx)
 	})
 	if err != nil {
 		return fmt.Errorf("read what the queue is to do: %w", err)
@@ -414,21 +434,24 @@ func (q *queue) send(ctx context.Context, ready []*delivery) error {
 		if held, err := q.prolong(ctx); err != nil || !held {
 			return err
 		}
-		limit := q.lease.Add(-leaseTime / 10)
-		sending, cancel := context.WithDeadline(ctx, limit)
 		start := e.cfg.Now()
+		sending, done := limited(ctx, q.lease.Sub(start)-q.leaseTime()/10)
 		if d.state == Started && !d.unsent {
 			d.flags |= flagPossibleDuplicate
 		}
-		d.attempts++
-		d.unsent = false
 		reply, err := q.cfg.Sender.Send(sending, d.block)
-		cancel()
+		done()
 		e.metrics.attempt(q, err == nil && reply.Taken, e.cfg.Now().Sub(start))
+		var not *NotSent
+		var never *Unsendable
+		d.unsent = errors.As(err, &not) || errors.As(err, &never)
+		if !d.unsent {
+			// What did not leave is no attempt at this message: giving up counts from the first that did.
+			if d.attempts++; d.attempts == 1 {
+				d.firstAt = start
+			}
+		}
 		if err != nil {
-			var not *NotSent
-			var never *Unsendable
-			d.unsent = errors.As(err, &not) || errors.As(err, &never)
 			if never != nil {
 				q.failed(d, never)
 				if !d.done {
@@ -460,6 +483,20 @@ func (q *queue) send(ctx context.Context, ready []*delivery) error {
 		}
 	}
 	return nil
+}
+
+// limited is a context for one Send: it ends with the lease, and a short while after a stop, so that a stop does not cut what is
+// under way and have it sent again.
+func limited(ctx context.Context, limit time.Duration) (sending context.Context, done func()) {
+	sending, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+	stop := context.AfterFunc(ctx, func() {
+		select {
+		case <-time.After(stopGrace):
+			cancel()
+		case <-sending.Done():
+		}
+	})
+	return sending, func() { stop(); cancel() }
 }
 
 // waitsFor says whether a delivery of this round must wait for one that was refused in it.
@@ -501,6 +538,7 @@ func (q *queue) refused(d *delivery, reply Reply) {
 	now := e.cfg.Now()
 	policy := q.cfg.OnReject
 	r := q.cfg.Retry
+	// An outage is not the message's fault: only attempts that left count, and the time since the first of them.
 	if policy == Retry && (r.GiveUpAttempts > 0 && d.attempts >= r.GiveUpAttempts ||
 		r.GiveUpAfter > 0 && !d.firstAt.IsZero() && now.Sub(d.firstAt) >= r.GiveUpAfter) {
 		policy = Skip
@@ -532,7 +570,6 @@ func (q *queue) settle(s settlement) {
 		s.d.state, s.d.nextAt, s.d.block, s.d.storing = Pending, s.nextAt, nil, true
 	} else {
 		s.d.done = true
-		q.depth.Add(-1)
 	}
 	q.channel.engine.metrics.settled(q, s.state)
 	q.settled = append(q.settled, s)

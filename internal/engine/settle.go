@@ -21,12 +21,16 @@ const (
 	giveLease = `UPDATE queue SET lease_until = 0, low = $1 WHERE number = $2 AND holder = $3 AND fence = $4`
 	readFence = `SELECT fence, low FROM queue WHERE number = $1`
 	// One guard a commit: if the lease is another's, none of the commit's changes happen.
-	guard = `UPDATE queue SET low = $1, held = $2 WHERE number = $3 AND holder = $4 AND fence = $5`
+	guard = `UPDATE queue SET low = $1, held = CASE WHEN CAST($2 AS TEXT) <> '' THEN $2 ELSE held END
+		WHERE number = $3 AND holder = $4 AND fence = $5`
 
 	mark = `UPDATE delivery SET state = 2, started_at = $1, revision = $2, flags = $3
 		WHERE queue = $4 AND number = $5 AND state = 1`
-	settle = `UPDATE delivery SET state = $1, settled_at = $2, next_at = $3, flags = $4, attempts = $5, outcome = $6
-		WHERE queue = $7 AND number = $8 AND state <= 2`
+	// What was never marked is settled by a filter or a step, so by the present revision.
+	settle = `UPDATE delivery SET state = $1, settled_at = $2, next_at = $3, flags = $4, attempts = $5, outcome = $6, started_at = $7,
+		revision = CASE WHEN state = 1 THEN $8 ELSE revision END WHERE queue = $9 AND number = $10 AND state <= 2`
+	// Of which nothing was sent since the mark, and nothing before it: as if it had not been marked.
+	unmark      = `UPDATE delivery SET state = 1 WHERE queue = $1 AND number = $2 AND state = 2`
 	dropAttempt = `DELETE FROM attempt WHERE queue = $1 AND number = $2`
 )
 
@@ -37,7 +41,7 @@ var attempts = db.NewTable("attempt", col("queue", db.Int), col("number", db.Int
 func (q *queue) hold(ctx context.Context) (bool, error) {
 	e := q.channel.engine
 	now := e.cfg.Now()
-	if q.lease.Sub(now) > leaseTime/2 {
+	if q.lease.Sub(now) > q.leaseTime()/2 {
 		return true, nil
 	}
 	fresh := !q.lease.After(now)
@@ -48,7 +52,7 @@ func (q *queue) hold(ctx context.Context) (bool, error) {
 		if err != nil {
 			return err
 		}
-		until := at.Add(leaseTime).UnixMicro()
+		until := at.Add(q.leaseTime()).UnixMicro()
 		if !fresh {
 			n, err := tx.Exec(keepLease, until, q.number, e.replica, q.fence, at.UnixMicro())
 			got, fence, low = n == 1, q.fence, q.low
@@ -73,17 +77,22 @@ func (q *queue) hold(ctx context.Context) (bool, error) {
 		return false, nil
 	}
 	if fresh {
-		q.forget()
+		if fence != q.fence+1 {
+			q.forget() // somebody else held it meanwhile; if nobody did, the results in memory still stand
+		}
 		q.fence, q.low = fence, low
 	}
-	q.lease = now.Add(leaseTime)
+	q.lease = now.Add(q.leaseTime())
 	return true, nil
 }
 
-// prolong keeps a lease that is held; one that has run out is lost.
+// leaseTime leaves room for the longest Send in what is left of a lease before it is prolonged.
+func (q *queue) leaseTime() time.Duration { return max(leaseTime, 3*q.cfg.Timeout) }
+
+// prolong keeps a lease that is held. false: it has run out, and the next turn finds out whether somebody else has it.
 func (q *queue) prolong(ctx context.Context) (bool, error) {
 	if !q.lease.After(q.channel.engine.cfg.Now()) {
-		return false, ErrLeaseLost
+		return false, nil
 	}
 	return q.hold(ctx)
 }
@@ -98,14 +107,34 @@ func (q *queue) giveBack() {
 	err := q.commitResults(ctx, nil)
 	if err == nil {
 		err = q.channel.engine.db.Commit(ctx, 0, func(tx *db.Tx) error {
-			_, err := tx.Exec(giveLease, q.low, q.number, q.channel.engine.replica, q.fence)
-			return err
+			if err := tx.ExecLater(1, ErrLeaseLost, giveLease, q.low, q.number, q.channel.engine.replica, q.fence); err != nil {
+				return err
+			}
+			return q.unmark(tx)
 		})
 	}
 	if err != nil {
 		q.log.Warn("the queue's last results were not stored; its last window is sent again, marked", "error", err)
 	}
 	q.forget()
+}
+
+// unmark takes back the marks of what was not sent, so that it does not look like a possible duplicate later.
+func (q *queue) unmark(tx *db.Tx) error {
+	for _, d := range q.waiting {
+		if d.state != Started || !d.unsent || d.flags&flagPossibleDuplicate != 0 {
+			continue
+		}
+		if d.flags&flagStored != 0 {
+			if err := tx.ExecLater(-1, nil, dropAttempt, q.number, d.number); err != nil {
+				return err
+			}
+		}
+		if err := tx.ExecLater(-1, nil, unmark, q.number, d.number); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // commitResults stores the results so far and marks what is sent next, in one commit. After it the marked deliveries may be sent.
@@ -137,11 +166,14 @@ func (q *queue) commitResults(ctx context.Context, ready []*delivery) error {
 		}
 		size += len(blocks[i])
 	}
-	q.mu.Lock()
-	held := q.held
-	q.mu.Unlock()
+	hold := ""
+	for i := range q.settled {
+		if h := q.settled[i].hold; h != "" {
+			hold = h
+		}
+	}
 	err := e.db.Commit(context.WithoutCancel(ctx), size, func(tx *db.Tx) error {
-		if err := tx.ExecLater(1, ErrLeaseLost, guard, low, held, q.number, e.replica, q.fence); err != nil {
+		if err := tx.ExecLater(1, ErrLeaseLost, guard, low, hold, q.number, e.replica, q.fence); err != nil {
 			return err
 		}
 		now := tx.Now().UnixMicro()
@@ -161,7 +193,8 @@ func (q *queue) commitResults(ctx context.Context, ready []*delivery) error {
 						}
 					}
 				}
-				if err := tx.ExecLater(1, ErrLeaseLost, settle, int(s.state), settledAt, nextAt, s.d.flags, s.d.attempts, s.outcome, q.number, s.d.number); err != nil {
+				if err := tx.ExecLater(1, ErrLeaseLost, settle, int(s.state), settledAt, nextAt, s.d.flags, s.d.attempts, s.outcome,
+					micros(s.d.firstAt), q.channel.revision, q.number, s.d.number); err != nil {
 					return err
 				}
 			}
@@ -191,8 +224,16 @@ func (q *queue) commitResults(ctx context.Context, ready []*delivery) error {
 	}
 	for i := range q.settled {
 		if d := q.settled[i].d; d != nil {
-			d.storing = false
+			if d.storing = false; d.done {
+				q.depth.Add(-1)
+			}
 		}
+	}
+	if hold != "" {
+		// As it is stored now: somebody may have resumed the queue between the result and its commit.
+		q.mu.Lock()
+		q.held = hold
+		q.mu.Unlock()
 	}
 	for _, d := range marks {
 		d.state, d.unsent = Started, true
@@ -202,6 +243,14 @@ func (q *queue) commitResults(ctx context.Context, ready []*delivery) error {
 	}
 	q.settled, q.low = nil, low
 	return nil
+}
+
+// micros is a time as it is stored: 0 for none.
+func micros(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMicro()
 }
 
 // fraction draws from [0, 1).

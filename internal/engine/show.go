@@ -230,10 +230,8 @@ func (ch *channel) queuesNamed(names []string) (list []*queue, err error) {
 
 // orderKeys blinds the identifiers of a message's patients for its deliveries.
 func (ch *channel) orderKeys(ctx context.Context, ids []string, overflow bool) (keys []byte, flags int, err error) {
-	if !ch.ordersByPatient() {
-		return nil, 0, nil
-	}
-	if overflow {
+	if overflow || !ch.ordersByPatient() {
+		// Also where no queue asks for them now: should one be ordered by patient tomorrow, what waits in it has no keys.
 		return nil, flagBarrier, nil
 	}
 	for _, id := range ids {
