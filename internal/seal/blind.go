@@ -76,7 +76,7 @@ func (r *Ring) blindKey(ctx context.Context, b blindSlot, create bool) (*blindKe
 	if k := (*r.blind.Load())[b]; k != nil {
 		return k, nil
 	}
-	root, err := r.blindRoot(ctx, slot{b.org, blindIndex, b.period}, create)
+	root, err := r.blindRoot(ctx, slot{b.org, BlindIndex, b.period}, create)
 	if err != nil {
 		return nil, err
 	}

@@ -52,8 +52,23 @@ const (
 	Account      Purpose = 7 // secrets of accounts and of the configuration; lasting
 	Resource     Purpose = 8 // FHIR resources; by period
 
-	blindIndex Purpose = 128 // roots of blind values; never seals
+	BlindIndex Purpose = 128 // roots of blind values; never seals. By period, and lasting
 )
+
+// Purposes are all of them, in the order of their codes.
+func Purposes() []Purpose {
+	return []Purpose{Message, Identifiers, Contact, Sensitive, AuditDetail, AuditSubject, Account, Resource, BlindIndex}
+}
+
+// ParsePurpose reads what Purpose.String wrote.
+func ParsePurpose(s string) (Purpose, error) {
+	for _, p := range Purposes() {
+		if p.String() == s {
+			return p, nil
+		}
+	}
+	return 0, fmt.Errorf("%q is no purpose of a data key", s)
+}
 
 // Lasting says whether the purpose has one key for all time in place of one a period.
 func (p Purpose) Lasting() bool { return p == AuditSubject || p == Account }
@@ -67,7 +82,7 @@ func (p Purpose) String() string {
 	switch {
 	case p.seals():
 		return purposeNames[p]
-	case p == blindIndex:
+	case p == BlindIndex:
 		return "blind-index"
 	}
 	return fmt.Sprintf("purpose-%d", uint8(p))
@@ -100,6 +115,18 @@ func (p Period) String() string {
 		return "lasting"
 	}
 	return fmt.Sprintf("%04d-%02d", int(p)/12, int(p)%12+1)
+}
+
+// ParsePeriod reads what Period.String wrote: 2026-11, or lasting.
+func ParsePeriod(s string) (Period, error) {
+	if s == "lasting" {
+		return Lasting, nil
+	}
+	t, err := time.Parse("2006-01", s)
+	if err != nil || PeriodOf(t).String() != s {
+		return 0, fmt.Errorf("a period is a month, as in 2026-11")
+	}
+	return PeriodOf(t), nil
 }
 
 const keyIDSize = 16

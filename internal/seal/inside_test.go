@@ -33,10 +33,15 @@ func TestKeysStayInside(t *testing.T) {
 	want := []string{
 		"Blind: [16]uint8, error",
 		"Close: ",
+		"Disposals: []seal.Disposal, error",
 		"GoString: string",
+		"Keys: []seal.KeyRecord, error",
 		"Open: []uint8, error",
+		"Organisations: []uint32, error",
+		"Refresh: error",
 		"Seal: []uint8, error",
 		"Seek: [16]uint8, error",
+		"Shred: []seal.KeyID, error",
 		"String: string",
 	}
 	if !slices.Equal(door, want) {

@@ -15,7 +15,8 @@
 // Everything here stays inside Go's FIPS 140-3 module. Data keys never leave this package. What it cannot do: Go gives no way to
 // wipe a cipher's expanded key; Close wipes what is ours (raw keys) and lets go of the rest.
 //
-// Left out until the issue on encryption at rest: rotation, shredding, KMS roots, locked memory.
+// Shred destroys a period's keys for good (NIST SP 800-88, cryptographic erase): the store keeps that they are gone, so that none is
+// made again.
 package seal
 
 import (
@@ -61,6 +62,8 @@ var (
 	ErrRoot = errors.New("root key does not wrap or unwrap")
 	// ErrKeyExists is what a Store answers to a second Put under one id.
 	ErrKeyExists = errors.New("data key exists already")
+	// ErrShredded means that the keys of an organisation, purpose and period were destroyed, and that nothing is sealed there again.
+	ErrShredded = errors.New("the period's keys were destroyed and are not made again")
 	// ErrClosed means that the ring was closed.
 	ErrClosed = errors.New("key ring is closed")
 )

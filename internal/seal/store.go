@@ -33,7 +33,7 @@ func (w *Wrapped) aad() []byte {
 // A Store keeps wrapped data keys and counts their seals. It lies apart from the data and its backups. Several processes may use
 // one at the same time. Whatever returns nil is on stable storage.
 type Store interface {
-	// Put keeps a new key; ErrKeyExists if there is one of this id.
+	// Put keeps a new key; ErrKeyExists if there is one of this id, ErrShredded if its slot was destroyed.
 	Put(ctx context.Context, w Wrapped) error
 	// Get finds a key; ErrKeyMissing, ErrKeyDamaged.
 	Get(ctx context.Context, id KeyID) (Wrapped, error)
@@ -42,6 +42,15 @@ type Store interface {
 	// Reserve counts up to n more seals of a key, never beyond limit: the numbers from to from+got-1 are the caller's alone.
 	// got is 0 when the key is spent, or when its count cannot be known.
 	Reserve(ctx context.Context, id KeyID, n, limit uint64) (from, got uint64, err error)
+	// Count tells how many seals of a key are reserved. known is false where the count is lost.
+	Count(ctx context.Context, id KeyID) (reserved uint64, known bool, err error)
+	// Organisations names those that have keys, or had some.
+	Organisations(ctx context.Context) ([]uint32, error)
+	// Destroy destroys all keys of an organisation, purpose and period, and keeps new ones from being made. It may be repeated,
+	// and finishes what a crash has left; each time it tells all keys that were destroyed, and when that began.
+	Destroy(ctx context.Context, org uint32, p Purpose, period Period, now time.Time) (Disposal, error)
+	// Disposals tells what was destroyed for an organisation.
+	Disposals(ctx context.Context, org uint32) ([]Disposal, error)
 }
 
 // dirStore keeps each key in a file of its own:
@@ -49,6 +58,7 @@ type Store interface {
 //	ROOT/lock                         held while a file is made or a count moves
 //	ROOT/<org>/<rest of the id>.key   {"version":1,"id":…,"purpose":…,"period":…,"created":…,"root":…,"wrapped":…}; never changed
 //	ROOT/<org>/<rest of the id>.count {"version":1,"reserved":…}; replaced for each block of seals
+//	ROOT/<org>/<purpose and period>.gone {"version":1,…,"destroyed":…,"keys":[…]}; these keys are, or are just being, destroyed
 //
 // <org> is the first 8 hexadecimal digits of the id, <rest of the id> the other 24. Files are written under another name, synced
 // and renamed, and the directory is synced, in this order, before anything uses them. purpose and period repeat what the id says,
@@ -129,17 +139,17 @@ func (d *dirStore) Put(ctx context.Context, w Wrapped) error {
 		return err
 	}
 	defer unlock()
+	if gone, err := d.gone(w.ID); err != nil {
+		return err
+	} else if gone {
+		return ErrShredded
+	}
 	if _, err := os.Lstat(d.path(w.ID, ".key")); err == nil {
 		return ErrKeyExists
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	dir := d.orgDir(w.ID.Org())
-	if err := os.Mkdir(dir, 0o700); err == nil {
-		if err := syncDir(d.dir); err != nil {
-			return err
-		}
-	} else if !errors.Is(err, fs.ErrExist) {
+	if err := d.makeOrgDir(w.ID.Org()); err != nil {
 		return err
 	}
 	// The count goes first: a key without one would never seal.
@@ -149,12 +159,32 @@ func (d *dirStore) Put(ctx context.Context, w Wrapped) error {
 	return d.write(d.path(w.ID, ".key"), text)
 }
 
+func (d *dirStore) makeOrgDir(org uint32) error {
+	err := os.Mkdir(d.orgDir(org), 0o700)
+	if err == nil {
+		return syncDir(d.dir)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	return err
+}
+
 func (d *dirStore) Get(ctx context.Context, id KeyID) (Wrapped, error) {
 	unlock, err := d.lock(ctx)
 	if err != nil {
 		return Wrapped{}, err
 	}
 	defer unlock()
+	if gone, err := d.gone(id); err != nil {
+		return Wrapped{}, err
+	} else if gone { // also one that a crash has left
+		return Wrapped{}, ErrKeyMissing
+	}
+	return d.read(id)
+}
+
+func (d *dirStore) read(id KeyID) (Wrapped, error) {
 	text, err := os.ReadFile(d.path(id, ".key"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return Wrapped{}, ErrKeyMissing
@@ -218,6 +248,26 @@ func (d *dirStore) Reserve(ctx context.Context, id KeyID, n, limit uint64) (from
 		return 0, 0, err
 	}
 	return c.Reserved, got, nil
+}
+
+func (d *dirStore) Count(ctx context.Context, id KeyID) (reserved uint64, known bool, err error) {
+	unlock, err := d.lock(ctx)
+	if err != nil {
+		return 0, false, err
+	}
+	defer unlock()
+	text, err := os.ReadFile(d.path(id, ".count"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, false, nil
+	}
+	if err != nil {
+		return 0, false, err
+	}
+	var c countFile
+	if err := json.Unmarshal(text, &c); err != nil || c.Version != 1 {
+		return 0, false, nil
+	}
+	return c.Reserved, true, nil
 }
 
 func (d *dirStore) writeCount(id KeyID, reserved uint64) error {
