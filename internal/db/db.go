@@ -55,6 +55,8 @@ var (
 	ErrStopped = errors.New("the database takes no more writes in this process")
 	// ErrFull: the disk has no room. Nothing of the transaction was kept.
 	ErrFull = errors.New("the disk of the database is full")
+	// ErrUnavailable: the server cannot be reached, or the disk answers with errors. Nothing of the transaction was kept.
+	ErrUnavailable = errors.New("the database is not available")
 	// ErrNoRows: a QueryRow found nothing.
 	ErrNoRows = errors.New("no such row")
 	// ErrInUse: another process holds this SQLite database.

@@ -144,8 +144,8 @@ func (d *DB) commitAll(batch []*change) {
 		case err == nil:
 			answer(batch, nil)
 			return
-		case errors.Is(err, ErrOutcomeUnknown), errors.Is(err, ErrStopped), errors.Is(err, ErrFull):
-			answer(batch, err) // no change is at fault, so none can be singled out
+		case nobodysFault(err):
+			answer(batch, err)
 			return
 		case culprit >= 0:
 			batch[culprit].err = err
@@ -159,6 +159,17 @@ func (d *DB) commitAll(batch []*change) {
 			batch = batch[half:]
 		}
 	}
+}
+
+// nobodysFault says that the whole group failed for a reason that no change in it gave: splitting it would only fail again, and
+// again, while its callers wait.
+func nobodysFault(err error) bool {
+	for _, e := range [...]error{ErrOutcomeUnknown, ErrStopped, ErrFull, ErrUnavailable} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 func stoppedError(err error) error {
@@ -209,7 +220,7 @@ func (d *DB) try(batch []*change) (culprit int, err error) {
 		}
 	}
 	var own *applyError
-	if errors.As(err, &own) && !errors.Is(err, ErrOutcomeUnknown) && !errors.Is(err, ErrStopped) && !errors.Is(err, ErrFull) {
+	if errors.As(err, &own) && !nobodysFault(err) {
 		return own.change, own.err
 	}
 	return -1, err

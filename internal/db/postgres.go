@@ -72,7 +72,7 @@ const lockLine = `SELECT next, tree_size, tree FROM line WHERE id = 1 FOR UPDATE
 func (s *postgresStore) write(ctx context.Context, tx *Tx, fn func() error) error {
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
-		return connectError(err)
+		return fmt.Errorf("%w: %w", ErrUnavailable, connectError(err))
 	}
 	defer conn.Release()
 	run := &postgresTx{conn: conn.Conn()}
@@ -82,8 +82,7 @@ func (s *postgresStore) write(ctx context.Context, tx *Tx, fn func() error) erro
 	begin.Queue("BEGIN")
 	begin.Queue(lockLine).QueryRow(func(row pgx.Row) error { return row.Scan(&line.Next, &line.TreeSize, &line.Tree) })
 	if err := run.conn.SendBatch(ctx, begin).Close(); err != nil {
-		run.rollback()
-		return err
+		return run.failed(err)
 	}
 	line.First = line.Next
 	tx.line, tx.lineWas = line, *line
@@ -92,8 +91,7 @@ func (s *postgresStore) write(ctx context.Context, tx *Tx, fn func() error) erro
 		err = s.db.cfg.Fault(BeforeCommit)
 	}
 	if err != nil {
-		run.rollback()
-		return err
+		return run.failed(err)
 	}
 	tag, err := run.conn.Exec(ctx, "COMMIT")
 	if err != nil {
@@ -144,6 +142,15 @@ func (p *postgresTx) rollback() {
 	if _, err := p.conn.Exec(ctx, "ROLLBACK"); err != nil {
 		p.conn.Close(ctx)
 	}
+}
+
+// failed ends a transaction that was not committed, and tells a connection that broke from a statement that was refused.
+func (p *postgresTx) failed(err error) error {
+	p.rollback()
+	if p.conn.IsClosed() {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return err
 }
 
 func (p *postgresTx) exec(ctx context.Context, sql string, args []any) (int64, error) {

@@ -25,6 +25,7 @@ type sqliteStore struct {
 	writing sync.Mutex // held for a write transaction; also by the checkpointer for its last step
 	writer  *sqliteConn
 	readers chan *sqliteConn
+	reading int // how many readers there are
 
 	checkpoint chan struct{} // wakes the checkpointer
 	done       sync.WaitGroup
@@ -77,6 +78,7 @@ func openSQLite(ctx context.Context, d *DB, path string) (_ *sqliteStore, err er
 			return nil, err
 		}
 		s.readers <- r
+		s.reading++
 	}
 	mover, err := s.connect(256)
 	if err != nil {
@@ -187,6 +189,9 @@ func (s *sqliteStore) judge(err error) error {
 		s.db.stop(err)
 		return fmt.Errorf("%w: %w", ErrStopped, err)
 	}
+	if errors.Is(err, sqlite3.IOERR) {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
 	return err
 }
 
@@ -287,8 +292,8 @@ func (s *sqliteStore) close() error {
 
 func (s *sqliteStore) closeConns() error {
 	var errs []error
-	for len(s.readers) > 0 {
-		errs = append(errs, (<-s.readers).close())
+	for range s.reading {
+		errs = append(errs, (<-s.readers).close()) // waits for a read that is under way
 	}
 	close(s.readers)
 	return errors.Join(append(errs, s.writer.close())...)

@@ -1,0 +1,207 @@
+package db_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/lazaret-health/lazaret/internal/db"
+	"github.com/lazaret-health/lazaret/internal/db/dbtest"
+	"github.com/lazaret-health/lazaret/internal/faults"
+)
+
+// unsaid says that a commit's caller was told nothing that could be wrong.
+func unsaid(err error) bool {
+	return errors.Is(err, db.ErrOutcomeUnknown) || errors.Is(err, db.ErrStopped)
+}
+
+// mustBeTrue checks a commit's word against what a later process finds.
+func mustBeTrue(t *testing.T, what string, said error, there bool) {
+	t.Helper()
+	switch {
+	case said == nil && !there:
+		t.Errorf("%s: told as kept, and it is not there", what)
+	case said != nil && !unsaid(said) && there:
+		t.Errorf("%s: told as not kept (%v), and it is there", what, said)
+	}
+}
+
+// TestACommitsWordHoldsAfterACrash breaks each operation of a commit on SQLite in turn, with and without effect, then kills
+// the process.
+func TestACommitsWordHoldsAfterACrash(t *testing.T) {
+	for _, op := range []faults.Op{faults.Write, faults.Sync} {
+		for _, kept := range []bool{false, true} {
+			for k, more := 0, true; more; k++ {
+				what := fmt.Sprintf("operation %d of kind %d, kept=%t", k, op, kept)
+				disk := faults.NewDisk(t)
+				address := dbtest.SQLite(t)
+				on := func(c *db.Config) { c.VFS = disk.Name() }
+				d := open(t, address, on)
+				if _, err := add(d, "before"); err != nil {
+					t.Fatal(err)
+				}
+				disk.Break(faults.Break{Op: op, File: "-wal", After: k, Times: 1, Kept: kept})
+				_, said := add(d, "x")
+				if more = disk.Broke() > 0; more && said == nil {
+					t.Errorf("%s: told as kept", what)
+				}
+				disk.Kill()
+				d.Close()
+				disk.Revive()
+				d = open(t, address, on)
+				list := numbers(t, d)
+				mustBeTrue(t, what, said, slices.Contains(list, 2))
+				mustBeWhole(t, list, len(list))
+				if _, err := add(d, "after"); err != nil {
+					t.Errorf("%s: the next process: %v", what, err)
+				}
+				d.Close()
+			}
+		}
+	}
+}
+
+// TestAServersWordHoldsAfterACut cuts the connection to PostgreSQL at each statement of a commit.
+func TestAServersWordHoldsAfterACut(t *testing.T) {
+	if os.Getenv(dbtest.Variable) == "" {
+		t.Skip("no " + dbtest.Variable + ": the suite \"postgres\" runs this")
+	}
+	for _, cut := range []faults.Cut{
+		{SQL: "BEGIN"}, {SQL: "SELECT next"}, {SQL: "INSERT INTO thing"}, {SQL: "UPDATE line"}, {SQL: "COMMIT"}, {SQL: "COMMIT", Panic: true},
+	} {
+		for _, kept := range []bool{false, true} {
+			what := fmt.Sprintf("%s, kept=%t, panic=%t", cut.SQL, kept, cut.Panic)
+			t.Run(what, func(t *testing.T) {
+				address := dbtest.PostgreSQL(t)
+				wire := faults.NewWire(t, address)
+				d := open(t, wire.URL())
+				if _, err := add(d, "before"); err != nil {
+					t.Fatal(err)
+				}
+				cut.Times, cut.Kept = 1, kept
+				wire.Cut(cut)
+				_, said := add(d, "x")
+				if wire.Cuts() == 0 {
+					t.Fatal("the connection was not cut")
+				}
+				if said == nil {
+					t.Error("told as kept")
+				}
+				wire.Heal()
+				if _, err := add(d, "after"); err != nil {
+					t.Errorf("the next commit, over a new connection: %v", err)
+				}
+				d.Close()
+				list := numbers(t, open(t, address))
+				mustBeTrue(t, what, said, len(list) == 3)
+				mustBeWhole(t, list, len(list))
+			})
+		}
+	}
+}
+
+// failSync makes a database whose process ends with a failed fsync, after n rows.
+func failSync(t *testing.T, disk *faults.Disk, address string, n int) {
+	t.Helper()
+	var reported error
+	d := open(t, address, func(c *db.Config) {
+		c.VFS = disk.Name()
+		c.Stopped = func(err error) { reported = err }
+	})
+	for range n {
+		if _, err := add(d, "x"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	disk.Break(faults.Break{Op: faults.Sync, File: "-wal", Times: 1})
+	if _, err := add(d, "lost"); !errors.Is(err, db.ErrStopped) {
+		t.Errorf("the commit whose fsync failed: %v", err)
+	}
+	if reported == nil {
+		t.Error("the failed fsync was not reported")
+	}
+	disk.Heal()
+	if _, err := add(d, "after"); !errors.Is(err, db.ErrStopped) {
+		t.Errorf("a commit after a failed fsync: %v, although the disk is well again", err)
+	}
+	d.Close()
+}
+
+func TestTheStartAfterAFailedFsyncCopies(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		break_ *faults.Break
+		spoil  func(t *testing.T, path string)
+		want   string // "": it starts
+	}{
+		{name: "what is legible is copied into new files"},
+		{name: "a copy that cannot be written is refused", break_: &faults.Break{Op: faults.Write, File: ".new"}, want: "did not succeed"},
+		{name: "a copy that cannot be synced is refused", break_: &faults.Break{Op: faults.Sync, File: ".new"}, want: "did not succeed"},
+		{name: "files that are not legible are refused", spoil: spoil, want: "did not succeed"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			disk, address := faults.NewDisk(t), dbtest.SQLite(t)
+			path := strings.TrimPrefix(address, "sqlite:")
+			failSync(t, disk, address, 20)
+			if c.break_ != nil {
+				disk.Break(*c.break_)
+			}
+			if c.spoil != nil {
+				c.spoil(t, path)
+			}
+			cfg := dbtest.Config(t, address)
+			cfg.VFS = disk.Name()
+			if c.want != "" {
+				d, err := db.Open(context.Background(), cfg)
+				if err == nil {
+					d.Close()
+					t.Fatal("it started on files that the disk may not hold")
+				}
+				if !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "lazaret.db") {
+					t.Errorf("refused with %q", err)
+				}
+				if _, err := os.Stat(path + ".fsync-failed"); err != nil {
+					t.Errorf("the note is gone after a refusal: %v", err)
+				}
+				if c.spoil != nil {
+					return
+				}
+				disk.Heal()
+			}
+			d := open(t, address, func(cfg *db.Config) { cfg.VFS = disk.Name() })
+			list := numbers(t, d)
+			mustBeWhole(t, list, len(list))
+			if len(list) < 20 {
+				t.Errorf("%d rows, and 20 were told as kept", len(list))
+			}
+		})
+	}
+}
+
+// spoil overwrites the middle of the database and its log.
+func spoil(t *testing.T, path string) {
+	t.Helper()
+	for _, name := range []string{path, path + "-wal"} {
+		info, err := os.Stat(name)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := os.OpenFile(name, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteAt(make([]byte, info.Size()), 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
