@@ -286,7 +286,7 @@ func (msg *intake) write(tx *db.Tx) error {
 		entry.Event, entry.Result = audit.MessageRejected, audit.SeriousFailure
 		entry.Details = append(entry.Details, audit.Text("reason", msg.reason))
 	}
-	if err := e.index.add(tx, msg.number, msg.tokens); err != nil {
+	if err := e.index.add(tx, msg); err != nil {
 		return err
 	}
 	return e.record(tx, entry)

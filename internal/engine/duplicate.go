@@ -17,10 +17,9 @@ import (
 
 // dupKey is what a duplicate would be found by.
 type dupKey struct {
-	token    token
-	previous [8]byte       // the token under the previous period's key, where the window reaches into it; else zero
-	prevTag  uint32        // its tag
-	window   time.Duration // 0: duplicates are not looked for
+	token  token
+	others []token       // the token under the keys of the other periods that the window reaches
+	window time.Duration // 0: duplicates are not looked for
 }
 
 // duplicateKey blinds sender and control ID into a token, and those with the content into its tag.
@@ -30,27 +29,44 @@ func (e *Engine) duplicateKey(ctx context.Context, ch *channel, p Peer, controlI
 	value = append(value, p.Key()...)
 	value = append(value, 0)
 	value = append(value, controlID...)
-	blind := func(period seal.Period) (t [8]byte, tag uint32, err error) {
-		who, err := e.keys.Blind(ctx, uint32(e.org), seal.FieldDuplicate, period, value)
-		if err != nil {
-			return t, 0, err
-		}
-		what, err := e.keys.Blind(ctx, uint32(e.org), seal.FieldDuplicate, period, append(who[:], sum[:]...))
-		if err != nil {
-			return t, 0, err
-		}
-		return [8]byte(who[:8]), binary.BigEndian.Uint32(what[:4]), nil
-	}
 	period := seal.PeriodOf(at)
 	k.window = window
-	k.token.field = fieldDuplicate
-	if k.token.value, k.token.tag, err = blind(period); err != nil {
+	if k.token, err = e.duplicateToken(ctx, e.keys.Blind, period, value, sum[:]); err != nil {
 		return k, err
 	}
-	if before := seal.PeriodOf(at.Add(-window)); before != period {
-		k.previous, k.prevTag, err = blind(before)
+	from := at.Add(-window - slack)
+	if from.Before(e.index.first) {
+		from = e.index.first.Add(-slack)
 	}
-	return k, err
+	for p := seal.PeriodOf(from); p <= seal.PeriodOf(at.Add(slack)); p++ {
+		if p == period {
+			continue
+		}
+		t, err := e.duplicateToken(ctx, e.keys.Seek, p, value, sum[:])
+		if errors.Is(err, seal.ErrKeyMissing) {
+			continue // nothing was stored in that month, or it was shredded
+		}
+		if err != nil {
+			return k, err
+		}
+		k.others = append(k.others, t)
+	}
+	return k, nil
+}
+
+// blinder is Ring.Blind, or Ring.Seek.
+type blinder func(ctx context.Context, org uint32, field uint16, p seal.Period, normalised []byte) ([seal.BlindSize]byte, error)
+
+func (e *Engine) duplicateToken(ctx context.Context, blind blinder, p seal.Period, value, sum []byte) (t token, err error) {
+	who, err := blind(ctx, uint32(e.org), seal.FieldDuplicate, p, value)
+	if err != nil {
+		return t, err
+	}
+	what, err := blind(ctx, uint32(e.org), seal.FieldDuplicate, p, append(who[:], sum...))
+	if err != nil {
+		return t, err
+	}
+	return token{field: fieldDuplicate, value: [8]byte(who[:8]), tag: binary.BigEndian.Uint32(what[:4])}, nil
 }
 
 // found is what the index knows about a message like this one.
@@ -71,26 +87,41 @@ func (ix *index) findDuplicate(tx *db.Tx, msg *intake) (found, error) {
 	}
 	k := &msg.duplicate
 	since := tx.Now().Add(-k.window)
-	same, reused, err := ix.seen(tx, k.token, since)
-	if err == nil && k.previous != [8]byte{} {
-		var more []int64
-		var also bool
-		more, also, err = ix.seen(tx, token{field: fieldDuplicate, value: k.previous, tag: k.prevTag}, since)
-		same, reused = append(same, more...), reused || also
-	}
-	if err != nil {
-		return found{}, fmt.Errorf("look for duplicates: %w", err)
-	}
-	for _, n := range same {
-		id, is, err := ix.e.isSame(tx, n, msg, since)
+	all := append([]token{k.token}, k.others...)
+	mine := ix.group(tx).mine
+	for _, t := range all {
+		if other := mine[t.what()]; other != nil && other.same(msg) {
+			return found{again: true, number: other.number, id: other.id}, nil
+		}
+		same, err := ix.same(tx, t, since)
 		if err != nil {
 			return found{}, fmt.Errorf("look for duplicates: %w", err)
 		}
-		if is {
-			return found{again: true, number: n, id: id}, nil
+		for _, n := range same {
+			id, is, err := ix.e.isSame(tx, n, msg, since)
+			if err != nil {
+				return found{}, fmt.Errorf("look for duplicates: %w", err)
+			}
+			if is {
+				return found{again: true, number: n, id: id}, nil
+			}
 		}
 	}
-	return found{reused: reused}, nil
+	for _, t := range all {
+		reused, err := ix.reused(tx, t, since)
+		if err != nil {
+			return found{}, fmt.Errorf("look for duplicates: %w", err)
+		}
+		if reused {
+			return found{reused: true}, nil
+		}
+	}
+	return found{}, nil
+}
+
+// same compares with a message of the same group.
+func (msg *intake) same(other *intake) bool {
+	return msg.channel == other.channel && msg.peer.Key() == other.peer.Key() && bytes.Equal(msg.block, other.block)
 }
 
 // isSame compares with the stored message itself: a blind value is short, and nobody's message may vanish by chance.

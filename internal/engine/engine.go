@@ -42,7 +42,7 @@ var (
 	ErrConflict = errors.New("not possible in the present state")
 )
 
-// Config is everything an Engine needs. All fields are required.
+// Config is everything an Engine needs. All fields but Replica are required.
 type Config struct {
 	DB           *db.DB
 	Keys         *seal.Ring
@@ -53,6 +53,8 @@ type Config struct {
 	Metrics      *metrics.Set
 	Organisation string
 	Channels     []Channel
+
+	bucketSize int // of the index, for tests; 0: as the constant says
 }
 
 // An Engine runs the channels of one organisation.
@@ -90,7 +92,10 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 	}
 	e := &Engine{
 		cfg: c, db: c.DB, keys: c.Keys, audit: c.Audit, log: c.Log,
-		replica: c.DB.NewID(), ready: make(chan struct{}), metrics: newMeters(c.Metrics),
+		replica: c.Replica, ready: make(chan struct{}), metrics: newMeters(c.Metrics),
+	}
+	if e.replica.IsZero() {
+		e.replica = c.DB.NewID()
 	}
 	if err := c.DB.Migrate(ctx, "engine", schema); err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
 	"sort"
 	"time"
 
@@ -25,20 +26,29 @@ type index struct {
 	e      *Engine
 	window time.Duration // the longest duplicate window of all channels
 
-	// Touched only inside transactions, which hold the line, and by load before there are any.
-	next    int64            // the line's Next up to which the rest is complete
-	recent  map[uint64]int64 // who() and what() of recent duplicate tokens -> newest number
-	count   int              // tokens in token_recent
-	last    int64            // last number of the newest bucket
-	buckets []bucket         // those that a window reaches, oldest first
+	size int // tokens of a bucket: bucketSize, fewer in tests
 
-	full chan struct{} // wakes Run
+	// Touched only inside transactions, which hold the line, and by load before there are any.
+	next    int64               // the line's Next up to which the rest is complete
+	recent  map[uint64]sighting // who() and what() of recent duplicate tokens -> the newest message that has it
+	count   int                 // tokens in token_recent
+	last    int64               // last number of the newest bucket
+	buckets []bucket            // those that a window reaches, oldest first
+
+	first time.Time     // when the database's first message came, or the index was loaded; set once, by load
+	full  chan struct{} // wakes Run
+}
+
+// sighting is a message that has a duplicate token.
+type sighting struct {
+	number int64
+	at     int64 // when it was accepted, in microseconds; 0: not looked up yet
 }
 
 // bucket is one sorted range of numbers.
 type bucket struct {
 	number, last    int64 // range of message numbers; number is its key
-	firstAt, lastAt int64 // when the first and the last of them were accepted, in microseconds
+	firstAt, lastAt int64 // when the earliest and the latest of them were accepted, in microseconds
 	filter          bloom // of its duplicate tokens; nil: not in memory
 }
 
@@ -48,6 +58,9 @@ const bucketSize = 1 << 17
 
 // chunkEntries makes a chunk of 8 KiB.
 const chunkEntries = 8192 / entrySize
+
+// slack is how far the time at which a message was sealed may lie from the one at which it was committed, on whatever replica.
+const slack = 10 * time.Minute
 
 // maxFilters bounds the memory of the Bloom filters: 256 of at most 160 KiB.
 const maxFilters = 256
@@ -61,17 +74,27 @@ var (
 )
 
 const (
-	listRecent  = `SELECT number, tokens FROM token_recent WHERE organisation = $1 AND number >= $2 ORDER BY number`
+	listRecent = `SELECT number, tokens FROM token_recent WHERE organisation = $1 AND number >= $2 ORDER BY number`
+	// What the index does not know yet: buckets that another replica made, before anything else, and newer tokens.
+	listNews = `SELECT 1, number, tokens FROM token_recent WHERE organisation = $1 AND number >= $2
+		UNION ALL SELECT 0, number, NULL FROM token_bucket WHERE organisation = $1 AND last > $3 ORDER BY 1, 2`
+	lastBucket  = `SELECT coalesce(max(last), 0) FROM token_bucket WHERE organisation = $1`
 	listBuckets = `SELECT number, last, first_at, last_at FROM token_bucket WHERE organisation = $1 AND last_at >= $2 ORDER BY number`
 	listRun     = `SELECT tokens FROM token_run WHERE organisation = $1 AND bucket = $2 AND field = $3`
 	searchRun   = `SELECT first, tokens FROM token_run WHERE organisation = $1 AND bucket = $2 AND field = $3 AND first <= $4
 		ORDER BY first DESC`
-	acceptedAt   = `SELECT accepted_at FROM message WHERE number >= $1 ORDER BY number LIMIT 1`
+	acceptedAt = `SELECT accepted_at FROM message WHERE number >= $1 ORDER BY number LIMIT 1`
+	// Clocks of replicas differ and clocks are set back, so the first is not always the earliest.
+	acceptedBetween = `SELECT coalesce(min(accepted_at), 0), coalesce(max(accepted_at), 0) FROM message
+		WHERE organisation = $1 AND number >= $2 AND number <= $3`
 	deleteRecent = `DELETE FROM token_recent WHERE organisation = $1 AND number <= $2`
 )
 
 func newIndex(e *Engine) *index {
-	ix := &index{e: e, recent: map[uint64]int64{}, full: make(chan struct{}, 1)}
+	ix := &index{e: e, size: bucketSize, recent: map[uint64]sighting{}, full: make(chan struct{}, 1)}
+	if e.cfg.bucketSize > 0 {
+		ix.size = e.cfg.bucketSize
+	}
 	for _, ch := range e.channels {
 		ix.window = max(ix.window, ch.cfg.Admit.Duplicates)
 	}
@@ -81,17 +104,31 @@ func newIndex(e *Engine) *index {
 // load reads what is needed in memory. It runs before the engine does.
 func (ix *index) load(ctx context.Context) error {
 	return ix.e.db.Commit(ctx, 0, func(tx *db.Tx) error {
-		ix.next, ix.count = 0, 0
-		clear(ix.recent)
-		if err := ix.loadBuckets(tx); err != nil {
-			return err
+		if ix.first.IsZero() {
+			at := tx.Now().UnixMicro()
+			if err := tx.QueryRow(acceptedAt, []any{int64(0)}, &at); err != nil && !errors.Is(err, db.ErrNoRows) {
+				return err
+			}
+			ix.first = time.UnixMicro(at)
 		}
-		return ix.sync(tx)
+		return ix.reload(tx)
 	})
+}
+
+func (ix *index) reload(tx *db.Tx) error {
+	ix.next, ix.count = 0, 0
+	clear(ix.recent)
+	if err := ix.loadBuckets(tx); err != nil {
+		return err
+	}
+	return ix.sync(tx)
 }
 
 // loadBuckets learns of the buckets that a window reaches and that are not known yet.
 func (ix *index) loadBuckets(tx *db.Tx) error {
+	if err := tx.QueryRow(lastBucket, []any{ix.e.org}, &ix.last); err != nil {
+		return err
+	}
 	since := tx.Now().Add(-ix.window).UnixMicro()
 	list, err := ix.bucketsSince(tx, since)
 	if err != nil {
@@ -109,7 +146,6 @@ func (ix *index) loadBuckets(tx *db.Tx) error {
 				return err
 			}
 		}
-		ix.last = max(ix.last, b.last)
 		keep = append(keep, b)
 	}
 	ix.buckets = limitFilters(keep)
@@ -177,16 +213,20 @@ func (ix *index) sync(tx *db.Tx) error {
 	if line.First == ix.next {
 		return nil
 	}
-	rows, err := tx.Query(listRecent, ix.e.org, ix.next)
+	rows, err := tx.Query(listNews, ix.e.org, ix.next, ix.last)
 	if err != nil {
 		return err
 	}
 	defer rows.Close()
 	for rows.Next() {
-		var number int64
+		var recent, number int64
 		var tokens []byte
-		if err := rows.Scan(&number, &tokens); err != nil {
+		if err := rows.Scan(&recent, &number, &tokens); err != nil {
 			return err
+		}
+		if recent == 0 {
+			rows.Close()
+			return ix.reload(tx)
 		}
 		ix.absorb(tokens)
 	}
@@ -202,53 +242,95 @@ func (ix *index) absorb(tokens []byte) {
 	ix.count += len(tokens) / recentSize
 	for ; len(tokens) >= recentSize; tokens = tokens[recentSize:] {
 		if tokens[0] == fieldDuplicate {
-			ix.remember(token{value: [8]byte(tokens[1:]), tag: binary.BigEndian.Uint32(tokens[9:])}, entryNumber(tokens[1:]))
+			t := token{value: [8]byte(tokens[1:]), tag: binary.BigEndian.Uint32(tokens[9:])}
+			s := sighting{number: entryNumber(tokens[1:])}
+			ix.recent[t.who()], ix.recent[t.what()] = s, s
 		}
 	}
 }
 
-func (ix *index) remember(t token, number int64) {
-	ix.recent[t.who()] = number
-	ix.recent[t.what()] = number
+// same lists messages since then that may have the very token: the same sender, control ID and content.
+func (ix *index) same(tx *db.Tx, t token, since time.Time) (list []int64, err error) {
+	if s, ok := ix.recent[t.what()]; ok {
+		list = append(list, s.number)
+	}
+	prefix := binary.BigEndian.AppendUint32(bytes.Clone(t.value[:]), t.tag)
+	for b := range ix.reached(since) {
+		if b.filter != nil && !b.filter.has(t.what()) {
+			continue
+		}
+		err := ix.searchBucket(tx, b.number, fieldDuplicate, prefix, func(e []byte) bool {
+			list = append(list, entryNumber(e))
+			return true
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
 }
 
-// seen tells which messages since then may have this duplicate token, and whether its sender's control ID was used at all.
-func (ix *index) seen(tx *db.Tx, t token, since time.Time) (same []int64, reused bool, err error) {
-	if g, ok := tx.Shared(ix, ix.newGroup(tx)).(*group); ok {
-		if n, ok := g.mine[t.what()]; ok {
-			same = append(same, n)
+// maxSightings bounds how many messages with one control ID are looked at in a bucket: a laboratory with a constant one has
+// tens of thousands there.
+const maxSightings = 16
+
+// reused says whether the token's sender used its control ID since then, whatever the content was.
+func (ix *index) reused(tx *db.Tx, t token, since time.Time) (bool, error) {
+	if _, ok := ix.group(tx).mine[t.who()]; ok {
+		return true, nil
+	}
+	if s, ok := ix.recent[t.who()]; ok {
+		if s.at == 0 {
+			if err := tx.QueryRow(acceptedAt, []any{s.number}, &s.at); err != nil {
+				return false, err
+			}
+			ix.recent[t.who()] = s
 		}
-		if _, ok := g.mine[t.who()]; ok {
-			reused = true
+		if s.at >= since.UnixMicro() {
+			return true, nil
 		}
 	}
-	if n, ok := ix.recent[t.what()]; ok {
-		same = append(same, n)
-	}
-	if _, ok := ix.recent[t.who()]; ok {
-		reused = true
-	}
-	for i := len(ix.buckets) - 1; i >= 0 && ix.buckets[i].lastAt >= since.UnixMicro(); i-- {
-		b := &ix.buckets[i]
+	for b := range ix.reached(since) {
 		if b.filter != nil && !b.filter.has(t.who()) {
 			continue
 		}
-		prefix := t.value[:]
-		err := ix.searchBucket(tx, b.number, fieldDuplicate, prefix, func(e []byte) {
-			reused = true
-			if binary.BigEndian.Uint32(e[8:]) == t.tag {
-				same = append(same, entryNumber(e))
-			}
+		var newest int64
+		n := 0
+		err := ix.searchBucket(tx, b.number, fieldDuplicate, t.value[:], func(e []byte) bool {
+			newest = max(newest, entryNumber(e))
+			n++
+			return n < maxSightings
 		})
-		if err != nil {
-			return nil, false, err
+		if err != nil || n == 0 {
+			if err != nil {
+				return false, err
+			}
+			continue
+		}
+		var at int64
+		if err := tx.QueryRow(acceptedAt, []any{newest}, &at); err != nil {
+			return false, err
+		}
+		if at >= since.UnixMicro() {
+			return true, nil
 		}
 	}
-	return same, reused, nil
+	return false, nil
 }
 
-// searchBucket calls fn with every entry of a field that begins with prefix.
-func (ix *index) searchBucket(tx *db.Tx, bucket int64, field byte, prefix []byte, fn func(entry []byte)) error {
+// reached are the buckets that hold something accepted since then, newest first.
+func (ix *index) reached(since time.Time) iter.Seq[*bucket] {
+	return func(yield func(*bucket) bool) {
+		for i := len(ix.buckets) - 1; i >= 0; i-- {
+			if ix.buckets[i].lastAt >= since.UnixMicro() && !yield(&ix.buckets[i]) {
+				return
+			}
+		}
+	}
+}
+
+// searchBucket calls fn with the entries of a field that begin with prefix, until fn says false.
+func (ix *index) searchBucket(tx *db.Tx, bucket int64, field byte, prefix []byte, fn func(entry []byte) (more bool)) error {
 	high := append(bytes.Clone(prefix), bytes.Repeat([]byte{0xff}, entrySize-len(prefix))...)
 	rows, err := tx.Query(searchRun, ix.e.org, bucket, int(field), high)
 	if err != nil {
@@ -260,7 +342,9 @@ func (ix *index) searchBucket(tx *db.Tx, bucket int64, field byte, prefix []byte
 		if err := rows.Scan(&first, &chunk); err != nil {
 			return err
 		}
-		forEachMatch(chunk, prefix, fn)
+		if !forEachMatch(chunk, prefix, fn) {
+			break
+		}
 		if bytes.Compare(first[:len(prefix)], prefix) < 0 {
 			break // what lies before this chunk is smaller still
 		}
@@ -272,12 +356,12 @@ func (ix *index) searchBucket(tx *db.Tx, bucket int64, field byte, prefix []byte
 type group struct {
 	first  int64
 	tokens []byte
-	mine   map[uint64]int64
+	mine   map[uint64]*intake // by who() and what() of duplicate tokens; their rows cannot be read before the commit
 }
 
-func (ix *index) newGroup(tx *db.Tx) func() any {
-	return func() any {
-		g := &group{mine: map[uint64]int64{}}
+func (ix *index) group(tx *db.Tx) *group {
+	return tx.Shared(ix, func() any {
+		g := &group{mine: map[uint64]*intake{}}
 		tx.AtEnd(func(tx *db.Tx) error {
 			if len(g.tokens) == 0 {
 				return nil
@@ -286,36 +370,36 @@ func (ix *index) newGroup(tx *db.Tx) func() any {
 		})
 		tx.OnCommit(func() { ix.committed(tx, g) })
 		return g
-	}
+	}).(*group)
 }
 
 // add puts a message's tokens into the group's row.
-func (ix *index) add(tx *db.Tx, number int64, tokens []token) error {
+func (ix *index) add(tx *db.Tx, msg *intake) error {
 	if err := ix.sync(tx); err != nil {
 		return err
 	}
-	g := tx.Shared(ix, ix.newGroup(tx)).(*group)
+	g := ix.group(tx)
 	if g.first == 0 {
-		g.first = number
+		g.first = msg.number
 	}
-	for _, t := range tokens {
-		g.tokens = appendRecent(g.tokens, t, number)
+	for _, t := range msg.tokens {
+		g.tokens = appendRecent(g.tokens, t, msg.number)
 		if t.field == fieldDuplicate {
-			g.mine[t.who()], g.mine[t.what()] = number, number
+			g.mine[t.who()], g.mine[t.what()] = msg, msg
 		}
 	}
 	return nil
 }
 
 func (ix *index) committed(tx *db.Tx, g *group) {
-	for h, n := range g.mine {
-		ix.recent[h] = n
+	for h, msg := range g.mine {
+		ix.recent[h] = sighting{number: msg.number, at: tx.Now().UnixMicro()}
 	}
 	ix.count += len(g.tokens) / recentSize
 	if line, err := tx.Line(); err == nil {
 		ix.next = line.Next
 	}
-	if ix.count >= bucketSize {
+	if ix.count >= ix.size {
 		select {
 		case ix.full <- struct{}{}:
 		default:
@@ -351,7 +435,9 @@ var errMoved = errors.New("the recent tokens have changed meanwhile")
 // hundred pages.
 func (ix *index) makeBucket(ctx context.Context) error {
 	fields := map[byte][]byte{}
-	var rowCount, firstNumber, lastRow, lastNumber int64
+	count := 0
+	var rowCount, lastRow int64
+	b := bucket{}
 	err := ix.e.db.Read(ctx, func(tx *db.Tx) error {
 		rows, err := tx.Query(listRecent, ix.e.org, int64(0))
 		if err != nil {
@@ -364,24 +450,30 @@ func (ix *index) makeBucket(ctx context.Context) error {
 				return err
 			}
 			if rowCount++; rowCount == 1 {
-				firstNumber = lastRow
+				b.number = lastRow
 			}
 			for ; len(tokens) >= recentSize; tokens = tokens[recentSize:] {
 				fields[tokens[0]] = append(fields[tokens[0]], tokens[1:recentSize]...)
-				lastNumber = max(lastNumber, entryNumber(tokens[1:]))
+				b.last = max(b.last, entryNumber(tokens[1:]))
+				count++
 			}
 		}
-		return rows.Err()
+		rows.Close()
+		if err := rows.Err(); err != nil || count < ix.size {
+			return err
+		}
+		return tx.QueryRow(acceptedBetween, []any{ix.e.org, b.number, b.last}, &b.firstAt, &b.lastAt)
 	})
-	if err != nil || rowCount == 0 {
+	if err != nil {
 		return err
 	}
-	count := 0
+	if count < ix.size {
+		return ix.load(ctx) // another replica was first, and the count in memory is wrong
+	}
 	for f, entries := range fields {
 		fields[f] = sorted(entries)
-		count += len(entries) / entrySize
 	}
-	filter := filterOf(fields[fieldDuplicate])
+	b.filter = filterOf(fields[fieldDuplicate])
 	err = ix.e.db.Commit(ctx, count*entrySize, func(tx *db.Tx) error {
 		n, err := tx.Exec(deleteRecent, ix.e.org, lastRow)
 		if err != nil {
@@ -389,13 +481,6 @@ func (ix *index) makeBucket(ctx context.Context) error {
 		}
 		if n != rowCount {
 			return errMoved
-		}
-		b := bucket{number: firstNumber, last: lastNumber, filter: filter}
-		if err := tx.QueryRow(acceptedAt, []any{firstNumber}, &b.firstAt); err != nil {
-			return err
-		}
-		if err := tx.QueryRow(acceptedAt, []any{lastNumber}, &b.lastAt); err != nil {
-			return err
 		}
 		if err := tx.Insert(buckets, ix.e.org, b.number, b.last, b.firstAt, b.lastAt, count); err != nil {
 			return err
@@ -420,9 +505,9 @@ func (ix *index) makeBucket(ctx context.Context) error {
 
 // moved forgets in memory what a bucket holds now.
 func (ix *index) moved(now time.Time, b bucket, count int) {
-	ix.count -= count
-	for h, n := range ix.recent {
-		if n <= b.last {
+	ix.count = max(0, ix.count-count)
+	for h, s := range ix.recent {
+		if s.number <= b.last {
 			delete(ix.recent, h)
 		}
 	}
@@ -516,7 +601,10 @@ func (ix *index) numbers(tx *db.Tx, t term, before int64, fn func(number int64) 
 		}
 		var found []int64
 		for _, v := range values {
-			err := ix.searchBucket(tx, b.number, t.field, v[:], func(e []byte) { found = append(found, entryNumber(e)) })
+			err := ix.searchBucket(tx, b.number, t.field, v[:], func(e []byte) bool {
+				found = append(found, entryNumber(e))
+				return true
+			})
 			if err != nil {
 				return err
 			}
@@ -528,9 +616,10 @@ func (ix *index) numbers(tx *db.Tx, t term, before int64, fn func(number int64) 
 	return nil
 }
 
-// between lists the values that the term has in the periods from one moment to another.
+// between lists the values that the term has in the periods from one moment to another. A message's tokens are made before its
+// commit, which tells the time: so a little more on both sides.
 func (t term) between(from, to time.Time) (values [][8]byte, err error) {
-	for p := seal.PeriodOf(from); p <= seal.PeriodOf(to); p++ {
+	for p := seal.PeriodOf(from.Add(-slack)); p <= seal.PeriodOf(to.Add(slack)); p++ {
 		v, ok, err := t.value(p)
 		if err != nil {
 			return nil, fmt.Errorf("blind a search term: %w", err)

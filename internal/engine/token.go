@@ -58,8 +58,8 @@ func appendRecent(b []byte, t token, number int64) []byte {
 
 func entryNumber(e []byte) int64 { return int64(binary.BigEndian.Uint64(e[12:20])) }
 
-// forEachMatch calls fn with the entries that begin with prefix, in the order of their bytes.
-func forEachMatch(entries, prefix []byte, fn func(entry []byte)) {
+// forEachMatch calls fn with the entries that begin with prefix, in the order of their bytes, until fn says false.
+func forEachMatch(entries, prefix []byte, fn func(entry []byte) (more bool)) (more bool) {
 	// Binary search for the first entry that is not below the prefix.
 	lo, hi := 0, len(entries)/entrySize
 	for lo < hi {
@@ -73,10 +73,13 @@ func forEachMatch(entries, prefix []byte, fn func(entry []byte)) {
 	for ; lo < len(entries)/entrySize; lo++ {
 		e := entries[lo*entrySize : (lo+1)*entrySize]
 		if !bytes.HasPrefix(e, prefix) {
-			return
+			break
 		}
-		fn(e)
+		if !fn(e) {
+			return false
+		}
 	}
+	return true
 }
 
 // bloom answers "certainly not there" about the duplicate tokens of one bucket: 10 bits a token, 7 looks, one false alarm in a
