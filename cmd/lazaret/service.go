@@ -34,6 +34,7 @@ type service struct {
 	probes  *control.Probes
 	socket  net.Listener
 	scrape  net.Listener // of the probes; nil where none is wanted
+	replica *os.File     // locked while this process lives
 
 	newRoot string // where the root key was made just now; "" when there was one
 }
@@ -58,13 +59,17 @@ func (p *program) openService(ctx context.Context, c *config.Config, log *slog.L
 	if s.audit, err = audit.New(ctx, audit.Config{DB: s.db, Keys: s.ring, Rand: p.rand}); err != nil {
 		return nil, err
 	}
+	replica, err := s.takeReplica()
+	if err != nil {
+		return nil, err
+	}
 	channels, err := engineChannels(c, p.now, log, s.metrics)
 	if err != nil {
 		return nil, err
 	}
 	s.engine, err = engine.New(ctx, engine.Config{
 		DB: s.db, Keys: s.ring, Audit: s.audit, Now: p.now, Rand: p.rand, Log: log, Metrics: s.metrics,
-		Organisation: c.Organisation, Channels: channels,
+		Organisation: c.Organisation, Channels: channels, Replica: replica,
 	})
 	if err != nil {
 		return nil, err
@@ -159,6 +164,7 @@ func (s *service) run(ctx context.Context) error {
 	}
 	g, inner := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.engine.Run(inner) })
+	g.Go(func() error { s.announce(inner); return nil })
 	g.Go(func() error { return s.control.Serve(inner, s.socket) })
 	if s.scrape != nil {
 		g.Go(func() error { return s.probes.Serve(inner, s.scrape) })
@@ -171,6 +177,15 @@ func (s *service) run(ctx context.Context) error {
 		return err
 	}
 	return errors.Join(err, s.record(context.WithoutCancel(ctx), audit.ServiceStopped))
+}
+
+// announce says when all sources listen.
+func (s *service) announce(ctx context.Context) {
+	select {
+	case <-s.engine.Ready():
+		s.log.Info("ready: all sources listen", "channels", len(s.cfg.Channels), "database", s.cfg.Database.Kind, "socket", string(s.cfg.Control.Socket))
+	case <-ctx.Done():
+	}
 }
 
 // record puts the start or the end of the service into the audit log.
@@ -212,6 +227,9 @@ func (s *service) close() error {
 	}
 	if s.db != nil {
 		failed = append(failed, s.db.Close())
+	}
+	if s.replica != nil {
+		failed = append(failed, s.replica.Close())
 	}
 	return errors.Join(failed...)
 }

@@ -54,6 +54,11 @@ type Config struct {
 	Organisation string
 	Channels     []Channel
 
+	// Replica names this process to the others on the same PostgreSQL. Given the same one after a crash, it takes its own
+	// queues back at once instead of waiting their leases out: give it only when the earlier process is certainly gone.
+	// Zero draws a new one.
+	Replica db.ID
+
 	bucketSize int // of the index, for tests; 0: as the constant says
 }
 
