@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -145,8 +146,10 @@ func start(t *testing.T, address, keys string, channels []engine.Channel, option
 	if h.log, err = audit.New(ctx, audit.Config{DB: h.db, Keys: ring, Rand: rand.Reader}); err != nil {
 		t.Fatal(err)
 	}
+	replica, release := takeReplica(t, keys)
 	h.engine, err = engine.New(ctx, engine.Config{DB: h.db, Keys: ring, Audit: h.log, Now: time.Now, Rand: rand.Reader,
-		Log: slog.New(slog.NewTextHandler(os.Stderr, nil)), Metrics: h.metrics, Organisation: "st-mary", Channels: channels})
+		Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Metrics: h.metrics, Organisation: "st-mary", Channels: channels,
+		Replica: replica})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,11 +165,32 @@ func start(t *testing.T, address, keys string, channels []engine.Channel, option
 			}
 			h.db.Close()
 			ring.Close()
+			release()
 		})
 	}
 	t.Cleanup(h.stop)
 	<-h.engine.Ready()
 	return h
+}
+
+// takeReplica does what the command does: whoever gets the lock bears the earlier process's name, and may have its queues at
+// once. A second engine beside the first is another replica.
+func takeReplica(t *testing.T, dir string) (id db.ID, release func() error) {
+	t.Helper()
+	f, err := os.OpenFile(filepath.Join(dir, "replica"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return db.ID{}, f.Close
+	}
+	if _, err := f.ReadAt(id[:], 0); err != nil {
+		rand.Read(id[:])
+		if _, err := f.WriteAt(id[:], 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return id, f.Close
 }
 
 func openRing(t testing.TB, dir string) *seal.Ring {
