@@ -40,7 +40,7 @@ const (
 // Flags of a message.
 const (
 	flagReusedControlID = 1 << iota // this sender used the same MSH-10 for other content within the duplicate window
-	flagUndecodable                 // some bytes have no meaning in the message's character set
+	flagTruncated                   // too long: only its beginning was read, so it can never be sent
 )
 
 // Flags of a delivery.
@@ -85,6 +85,7 @@ type intake struct {
 
 	number  int64 // set by write
 	isAgain bool  // set by write: this is a duplicate, and nothing was stored
+	kept    db.ID // set by write: under which id it, or what it repeats, is stored
 }
 
 // Accept takes one message and returns its answer. It is the main corridor: who it is was settled by the transport.
@@ -94,8 +95,11 @@ func (in *Intake) Accept(ctx context.Context, p Peer, block []byte) ([]byte, err
 	// A stop of the source may not cut a message that is already here.
 	ctx = context.WithoutCancel(ctx)
 	m, refused := in.parse(block)
+	if slow := in.slow(ctx, p); slow != nil {
+		refused = slow
+	}
 	if refused == nil {
-		refused = in.admit(ctx, p, m)
+		refused = in.admit(m)
 	}
 	if refused != nil {
 		return in.reject(ctx, p, m, block, *refused)
@@ -104,7 +108,7 @@ func (in *Intake) Accept(ctx context.Context, p Peer, block []byte) ([]byte, err
 	if err := msg.seal(ctx, start); err != nil {
 		return in.fault(msg, fmt.Errorf("seal: %w", err))
 	}
-	if err := msg.commit(ctx); err != nil {
+	if err := msg.commit(ctx, msg.write); err != nil {
 		return in.fault(msg, err)
 	}
 	in.door.count(msg, e.cfg.Now().Sub(start))
@@ -188,13 +192,13 @@ func (ch *channel) ordersByPatient() bool {
 }
 
 // commit stores the message and finds out about its fate when the database did not say.
-func (msg *intake) commit(ctx context.Context) error {
+func (msg *intake) commit(ctx context.Context, write func(*db.Tx) error) error {
 	e := msg.channel.engine
-	err := e.db.Commit(ctx, len(msg.content)+1024, msg.write)
+	err := e.db.Commit(ctx, len(msg.content)+1024, write)
 	if !errors.Is(err, db.ErrOutcomeUnknown) {
 		return err
 	}
-	kept, lookErr := e.wasKept(ctx, msg.id)
+	kept, lookErr := e.wasKept(ctx, msg.kept)
 	switch {
 	case lookErr != nil:
 		return fmt.Errorf("%w; and it could not be looked up: %w", err, lookErr)
@@ -237,14 +241,14 @@ func (e *Engine) wasKept(ctx context.Context, id db.ID) (kept bool, err error) {
 func (msg *intake) write(tx *db.Tx) error {
 	ch := msg.channel
 	e := ch.engine
-	msg.isAgain = false
+	msg.isAgain, msg.kept = false, msg.id
 	flags := msg.flags
 	if msg.duplicate.window > 0 {
 		switch found, err := e.index.findDuplicate(tx, msg); {
 		case err != nil:
 			return err
 		case found.again:
-			msg.isAgain, msg.number = true, found.number
+			msg.isAgain, msg.number, msg.kept = true, found.number, found.id
 			return e.record(tx, audit.Entry{Event: audit.MessageDuplicate, Action: audit.Create, Result: audit.Success,
 				ResourceType: "message", ResourceID: found.id.String(), IP: msg.peer.Addr.Addr(),
 				Details: []audit.Detail{audit.Text("channel", ch.cfg.Name), audit.Text("peer", msg.peer.Key())}})
@@ -304,6 +308,9 @@ func (e *Engine) record(tx *db.Tx, entry audit.Entry) error {
 func (in *Intake) answer(msg *intake, a hl7.Ack) ([]byte, error) {
 	e := in.channel.engine
 	a.ControlID, a.Time = answerID(msg.id), e.cfg.Now()
+	if msg.isAgain {
+		a.ControlID = answerID(msg.kept) // the first one's answer again
+	}
 	if msg.m == nil {
 		return hl7.NewAckRaw(msg.block, a), nil
 	}
@@ -323,8 +330,8 @@ func answerID(id db.ID) string {
 	return base32.HexEncoding.WithPadding(base32.NoPadding).EncodeToString(id[:])[:20]
 }
 
-// fault answers what we could not keep: AR (CR), send again. Where the outcome stays unknown, saying anything could be a lie,
-// so the connection is closed without an answer.
+// fault answers what we could not keep: AR (CE in enhanced mode), send again. Where the outcome stays unknown, saying anything
+// could be a lie, so the connection is closed without an answer.
 func (in *Intake) fault(msg *intake, err error) ([]byte, error) {
 	e := in.channel.engine
 	e.metrics.failed(in.channel)
@@ -332,16 +339,25 @@ func (in *Intake) fault(msg *intake, err error) ([]byte, error) {
 	if errors.Is(err, db.ErrOutcomeUnknown) || errors.Is(err, db.ErrStopped) {
 		return nil, err
 	}
-	return in.answer(msg, hl7.Ack{Code: hl7.AR, Text: "not kept: the receiver has a fault, send again",
+	msg.isAgain = false
+	return in.answer(msg, hl7.Ack{Code: notKept(msg.m), Text: "not kept: the receiver has a fault, send again",
 		Errors: []hl7.AckError{{Code: "207", Text: "the receiver could not store the message"}}})
+}
+
+// notKept is the code for a message with which nothing is wrong: AR, and CE in enhanced mode, where CR says that the type, the
+// version or the processing ID is not served (HL7 v2.5.1 sections 2.9.2.2 and 2.9.3.2).
+func notKept(m *hl7.Message) hl7.AckCode {
+	if m != nil && hl7.WantsEnhanced(m) {
+		return hl7.AE
+	}
+	return hl7.AR
 }
 
 // TooLong answers a message of which only the beginning was read.
 func (in *Intake) TooLong(ctx context.Context, p Peer, prefix []byte) []byte {
-	limit := in.channel.cfg.Admit.MaxSize
 	m, _ := in.parse(prefix)
-	answer, err := in.reject(ctx, p, m, prefix, refusal{kind: tooLong, code: "207", truncated: true,
-		text: fmt.Sprintf("the message is longer than %d bytes", limit)})
+	answer, err := in.reject(context.WithoutCancel(ctx), p, m, prefix, refusal{kind: tooLong, code: "207", truncated: true,
+		text: "the message is longer than this source reads"})
 	if err != nil {
 		return nil
 	}

@@ -37,8 +37,33 @@ type refusal struct {
 	truncated bool // only the beginning of the message is known
 }
 
+// slow makes a peer that is too fast wait, for it loses nothing by waiting for its answer, and refuses where that is not enough.
+// It comes before all other rules: what is refused costs a commit too.
+func (in *Intake) slow(ctx context.Context, p Peer) *refusal {
+	r := in.channel.cfg.Admit.Rate
+	if r == nil {
+		return nil
+	}
+	now := in.channel.engine.cfg.Now()
+	turn := in.limiter(p.Key(), r).ReserveN(now, 1)
+	wait := turn.DelayFrom(now)
+	if wait > maxRateWait {
+		turn.CancelAt(now)
+		return &refusal{kind: tooFast, code: "207", text: fmt.Sprintf("more than %d messages in %s; send again later", r.Messages, r.Per)}
+	}
+	if wait > 0 {
+		t := time.NewTimer(wait)
+		defer t.Stop()
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+		}
+	}
+	return nil
+}
+
 // admit checks a legible message against what the channel takes.
-func (in *Intake) admit(ctx context.Context, p Peer, m *hl7.Message) *refusal {
+func (in *Intake) admit(m *hl7.Message) *refusal {
 	a := &in.channel.cfg.Admit
 	name := in.channel.cfg.Name
 	if a.MaxSize > 0 && len(m.Bytes()) > a.MaxSize {
@@ -60,14 +85,6 @@ func (in *Intake) admit(ctx context.Context, p Peer, m *hl7.Message) *refusal {
 	}
 	if len(a.ProcessingIDs) > 0 && !slices.Contains(a.ProcessingIDs, m.ProcessingID()) {
 		return &refusal{kind: wrongProcess, code: "202", location: "MSH-11", text: fmt.Sprintf("channel %q takes processing ID %s", name, strings.Join(a.ProcessingIDs, ", "))}
-	}
-	if a.Rate != nil {
-		// A peer that is too fast is slowed down first: it loses nothing by waiting for its answer.
-		wait, cancel := context.WithTimeout(ctx, maxRateWait)
-		defer cancel()
-		if err := in.limiter(p.Key(), a.Rate).Wait(wait); err != nil {
-			return &refusal{kind: tooFast, code: "207", text: fmt.Sprintf("more than %d messages in %s; send again later", a.Rate.Messages, a.Rate.Per)}
-		}
 	}
 	return nil
 }
@@ -102,13 +119,16 @@ func (in *Intake) reject(ctx context.Context, p Peer, m *hl7.Message, block []by
 	e.metrics.rejected(ch, r.kind)
 	msg := &intake{Intake: in, id: e.db.NewID(), peer: p, m: m, block: block, status: Rejected, reason: r.text, typ: shownType(m)}
 	if r.kind == tooFast {
-		return in.answer(msg, r.ack(hl7.AR)) // nothing is wrong with it: not kept, to be sent again
+		return in.answer(msg, r.ack(notKept(m))) // nothing is known to be wrong with it: not kept, to be sent again
+	}
+	if r.truncated {
+		msg.flags |= flagTruncated
 	}
 	if err := msg.seal(ctx, e.cfg.Now()); err != nil {
 		return in.fault(msg, fmt.Errorf("seal: %w", err))
 	}
 	kept := true
-	err := e.db.Commit(ctx, len(msg.content)+1024, func(tx *db.Tx) (err error) {
+	err := msg.commit(ctx, func(tx *db.Tx) (err error) {
 		if kept, err = msg.withinQuota(tx); err != nil || !kept {
 			return err
 		}

@@ -89,7 +89,11 @@ func (e *Engine) Show(ctx context.Context, who Actor, id db.ID) (Detail, error) 
 	if sealed == nil {
 		return Detail{}, fmt.Errorf("message %s: its content was disposed of: %w", id, ErrNotFound)
 	}
-	if d.Content, err = e.openContent(ctx, id, sealed); err != nil {
+	d.Content, err = e.openContent(ctx, id, sealed)
+	if errors.Is(err, seal.ErrKeyMissing) {
+		return Detail{}, fmt.Errorf("message %s: its content was disposed of: %w", id, ErrNotFound)
+	}
+	if err != nil {
 		return Detail{}, fmt.Errorf("open message %s: %w", id, err)
 	}
 	if len(sent) > 0 {
@@ -152,6 +156,9 @@ func (e *Engine) Resend(ctx context.Context, who Actor, id db.ID, destinations [
 	if err != nil {
 		return nil, err
 	}
+	if s.flags&flagTruncated != 0 {
+		return nil, fmt.Errorf("message %s: only its beginning was read, for it was too long: %w", id, ErrConflict)
+	}
 	ch := e.channelNumbered(s.channelNumber)
 	if ch == nil {
 		return nil, fmt.Errorf("message %s: its channel %q is no longer configured: %w", id, s.Channel, ErrConflict)
@@ -161,12 +168,15 @@ func (e *Engine) Resend(ctx context.Context, who Actor, id db.ID, destinations [
 		return nil, err
 	}
 	block, err := e.openContent(ctx, id, sealed)
+	if errors.Is(err, seal.ErrKeyMissing) {
+		return nil, fmt.Errorf("message %s: its content was disposed of: %w", id, ErrNotFound)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open message %s: %w", id, err)
 	}
 	m, refused := ch.parse(block)
 	if refused == nil && s.Status == "rejected" {
-		refused = ch.admit(ctx, Peer{Name: "resend"}, m)
+		refused = ch.admit(m)
 	}
 	if refused != nil {
 		return nil, fmt.Errorf("message %s is still refused (%s): %w", id, refused.text, ErrConflict)

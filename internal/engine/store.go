@@ -71,15 +71,15 @@ const (
 	summaryColumns = `m.number, m.id, m.channel, m.revision, m.accepted_at, m.status, m.type, m.size, m.peer, m.flags, m.reason, m.header`
 	listMessages   = `SELECT ` + summaryColumns + ` FROM message m WHERE m.organisation = $1 AND m.number < $2 ORDER BY m.number DESC`
 	listRejected   = `SELECT ` + summaryColumns + ` FROM message m WHERE m.organisation = $1 AND m.number < $2 AND m.status = 2 ORDER BY m.number DESC`
-	listFailed     = `SELECT ` + summaryColumns + ` FROM delivery d JOIN message m ON m.number = d.message
-		WHERE m.organisation = $1 AND d.number < $2 AND d.queue = $3 AND d.state = 5 ORDER BY d.number DESC`
+	listFailed     = `SELECT ` + summaryColumns + ` FROM message m WHERE m.organisation = $1 AND m.number < $2
+		AND m.number IN (SELECT d.message FROM delivery d WHERE d.queue = $3 AND d.state = 5) ORDER BY m.number DESC`
 	showByNumber = `SELECT ` + summaryColumns + ` FROM message m WHERE m.organisation = $1 AND m.number = $2`
 	showByID     = `SELECT ` + summaryColumns + ` FROM message m WHERE m.organisation = $1 AND m.id = $2`
 	showFirstWay = `SELECT number, state, attempts, revision, started_at, settled_at, next_at, outcome, flags FROM delivery
 		WHERE queue = $1 AND number = $2`
 	showResent = `SELECT queue, number, state, attempts, revision, started_at, settled_at, next_at, outcome, flags FROM delivery
 		WHERE message = $1 AND message <> number ORDER BY number`
-	firstSince = `SELECT number FROM message WHERE number >= $1 AND accepted_at >= $2 ORDER BY number LIMIT 1`
+	highestMessage = `SELECT coalesce(max(number), 0) FROM message`
 )
 
 // scanned bounds how many messages one list looks at, so that a rare combination cannot hold a reader for ever; the page's
@@ -120,12 +120,19 @@ func (e *Engine) List(ctx context.Context, who Actor, q Query) (Page, error) {
 	}
 	var page Page
 	err = e.db.Read(ctx, func(tx *db.Tx) error {
+		if !q.To.IsZero() {
+			before, err := e.numberAt(tx, q.To.Add(clockStep))
+			if err != nil {
+				return err
+			}
+			q.Before = min(q.Before, before)
+		}
 		looked := 0
 		last := int64(0)
 		add := func(s *Summary) (more bool, err error) {
 			looked++
-			if !q.From.IsZero() && s.AcceptedAt.Before(q.From.Add(-time.Hour)) {
-				return false, nil // numbers and times run together, but for steps of the clock: an hour is allowed for those
+			if !q.From.IsZero() && s.AcceptedAt.Before(q.From.Add(-clockStep)) {
+				return false, nil
 			}
 			last = s.Number
 			if ok, err := e.complete(ctx, tx, s, q, wanted); err != nil {
@@ -143,6 +150,30 @@ func (e *Engine) List(ctx context.Context, who Actor, q Query) (Page, error) {
 	})
 	page.Total = len(page.Messages)
 	return page, err
+}
+
+// clockStep is how far numbers and times may disagree: replicas' clocks differ, and clocks are set.
+const clockStep = time.Hour
+
+// numberAt is a number below which the messages are that were accepted before at, found by halving.
+func (e *Engine) numberAt(tx *db.Tx, at time.Time) (int64, error) {
+	var high int64
+	if err := tx.QueryRow(highestMessage, nil, &high); err != nil {
+		return 0, err
+	}
+	low, high := int64(0), high+1
+	for low < high {
+		mid := low + (high-low)/2
+		var us int64
+		if err := tx.QueryRow(acceptedAt, []any{mid}, &us); err != nil && !errors.Is(err, db.ErrNoRows) {
+			return 0, err
+		} else if err != nil || us >= at.UnixMicro() {
+			high = mid
+		} else {
+			low = mid + 1
+		}
+	}
+	return low, nil
 }
 
 // candidates calls add with messages that may fit, newest first, by the narrowest way there is.
@@ -196,26 +227,13 @@ func (e *Engine) terms(ctx context.Context, q Query, wanted *channel) (list []te
 }
 
 func (e *Engine) scan(tx *db.Tx, sql string, args []any, add func(*Summary) (bool, error)) error {
+	if tx.Engine() == db.PostgreSQL {
+		// One connection carries one result at a time: a cursor of our own by LIMIT.
+		return e.scanInParts(tx, sql, args, add)
+	}
 	rows, err := tx.Query(sql, args...)
 	if err != nil {
 		return err
-	}
-	// Rows are read in full before anything else is asked on this connection.
-	const atOnce = 256
-	var batch []Summary
-	give := func() (bool, error) {
-		for i := range batch {
-			if more, err := add(&batch[i]); err != nil || !more {
-				return false, err
-			}
-		}
-		batch = batch[:0]
-		return true, nil
-	}
-	if tx.Engine() == db.PostgreSQL {
-		// One connection carries one result at a time: a cursor of our own by LIMIT.
-		rows.Close()
-		return e.scanInParts(tx, sql, args, add)
 	}
 	defer rows.Close()
 	for rows.Next() {
@@ -223,17 +241,11 @@ func (e *Engine) scan(tx *db.Tx, sql string, args []any, add func(*Summary) (boo
 		if err != nil {
 			return err
 		}
-		if batch = append(batch, s); len(batch) == atOnce {
-			if more, err := give(); err != nil || !more {
-				return err
-			}
+		if more, err := add(&s); err != nil || !more {
+			return err
 		}
 	}
-	if err := rows.Err(); err != nil {
-		return err
-	}
-	_, err = give()
-	return err
+	return rows.Err()
 }
 
 func (e *Engine) scanInParts(tx *db.Tx, sql string, args []any, add func(*Summary) (bool, error)) error {
@@ -282,6 +294,9 @@ func (e *Engine) summary(rows *db.Rows) (s Summary, err error) {
 	}
 	if s.flags&flagReusedControlID != 0 {
 		s.Notes = append(s.Notes, "this sender used the control ID before, for other content")
+	}
+	if s.flags&flagTruncated != 0 {
+		s.Notes = append(s.Notes, "only its beginning was read and kept")
 	}
 	s.Header.Version = string(header) // still sealed; complete opens it
 	return s, nil
