@@ -107,6 +107,7 @@ type store interface {
 	write(ctx context.Context, tx *Tx, fn func() error) error
 	read(ctx context.Context, tx *Tx, fn func() error) error
 	migrate(ctx context.Context, ms []migration, now time.Time) error
+	backup(ctx context.Context, look func(*Tx, int64) error, w io.Writer) error
 	close() error
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -36,7 +37,8 @@ func TestACommitsWordHoldsAfterACrash(t *testing.T) {
 	for _, op := range []faults.Op{faults.Write, faults.Sync} {
 		for _, kept := range []bool{false, true} {
 			for k, more := 0, true; more; k++ {
-				what := fmt.Sprintf("operation %d of kind %d, kept=%t", k, op, kept)
+				times := 1 - k%2 // every other time the disk stays broken
+				what := fmt.Sprintf("operation %d of kind %d, kept=%t, times=%d", k, op, kept, times)
 				disk := faults.NewDisk(t)
 				address := dbtest.SQLite(t)
 				on := func(c *db.Config) { c.VFS = disk.Name() }
@@ -44,7 +46,7 @@ func TestACommitsWordHoldsAfterACrash(t *testing.T) {
 				if _, err := add(d, "before"); err != nil {
 					t.Fatal(err)
 				}
-				disk.Break(faults.Break{Op: op, File: "-wal", After: k, Times: 1, Kept: kept})
+				disk.Break(faults.Break{Op: op, File: "-wal", After: k / 2, Times: times, Kept: kept})
 				_, said := add(d, "x")
 				if more = disk.Broke() > 0; more && said == nil {
 					t.Errorf("%s: told as kept", what)
@@ -134,21 +136,21 @@ func failSync(t *testing.T, disk *faults.Disk, address string, n int) {
 func TestTheStartAfterAFailedFsyncCopies(t *testing.T) {
 	for _, c := range []struct {
 		name   string
-		break_ *faults.Break
+		broken *faults.Break
 		spoil  func(t *testing.T, path string)
 		want   string // "": it starts
 	}{
 		{name: "what is legible is copied into new files"},
-		{name: "a copy that cannot be written is refused", break_: &faults.Break{Op: faults.Write, File: ".new"}, want: "did not succeed"},
-		{name: "a copy that cannot be synced is refused", break_: &faults.Break{Op: faults.Sync, File: ".new"}, want: "did not succeed"},
+		{name: "a copy that cannot be written is refused", broken: &faults.Break{Op: faults.Write, File: ".new"}, want: "did not succeed"},
+		{name: "a copy that cannot be synced is refused", broken: &faults.Break{Op: faults.Sync, File: ".new"}, want: "did not succeed"},
 		{name: "files that are not legible are refused", spoil: spoil, want: "did not succeed"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			disk, address := faults.NewDisk(t), dbtest.SQLite(t)
 			path := strings.TrimPrefix(address, "sqlite:")
 			failSync(t, disk, address, 20)
-			if c.break_ != nil {
-				disk.Break(*c.break_)
+			if c.broken != nil {
+				disk.Break(*c.broken)
 			}
 			if c.spoil != nil {
 				c.spoil(t, path)
@@ -179,6 +181,93 @@ func TestTheStartAfterAFailedFsyncCopies(t *testing.T) {
 				t.Errorf("%d rows, and 20 were told as kept", len(list))
 			}
 		})
+	}
+}
+
+// TestACopyThatWasCutShortGoesOn leaves the files as a crash at each step of the copying does.
+func TestACopyThatWasCutShortGoesOn(t *testing.T) {
+	rename := func(t *testing.T, from, to string) {
+		t.Helper()
+		if err := os.Rename(from, to); err != nil && !errors.Is(err, os.ErrNotExist) {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		name  string
+		leave func(t *testing.T, path, copied string) // copied is a whole copy, under a name of no meaning
+	}{
+		{"half a copy is there", func(t *testing.T, path, copied string) {
+			b, err := os.ReadFile(copied)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(path+".new", b[:len(b)/2], 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"the copy is whole", func(t *testing.T, path, copied string) { rename(t, copied, path+".copied") }},
+		{"the old file is aside, its log is not", func(t *testing.T, path, copied string) {
+			rename(t, copied, path+".copied")
+			rename(t, path, path+".suspect-1")
+		}},
+		{"the old files are aside", func(t *testing.T, path, copied string) {
+			rename(t, copied, path+".copied")
+			for _, end := range []string{"", "-wal", "-shm"} {
+				rename(t, path+end, path+".suspect-1"+end)
+			}
+		}},
+		{"all is done but for the note", func(t *testing.T, path, copied string) {
+			for _, end := range []string{"", "-wal", "-shm"} {
+				rename(t, path+end, path+".suspect-1"+end)
+			}
+			rename(t, copied, path)
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			// A run of its own makes the whole copy; the note and the old files are then put back.
+			disk, address := faults.NewDisk(t), dbtest.SQLite(t)
+			path := strings.TrimPrefix(address, "sqlite:")
+			failSync(t, disk, address, 20)
+			old := t.TempDir()
+			copyFiles(t, filepath.Dir(path), old)
+			open(t, address).Close()
+			copied := path + ".elsewhere"
+			rename(t, path, copied)
+			for _, f := range []string{"", "-wal", "-shm"} {
+				os.Remove(path + f)
+			}
+			copyFiles(t, old, filepath.Dir(path))
+			c.leave(t, path, copied)
+			d := open(t, address)
+			list := numbers(t, d)
+			mustBeWhole(t, list, len(list))
+			if len(list) < 20 {
+				t.Errorf("%d rows, and 20 were told as kept", len(list))
+			}
+			d.Close()
+			for _, f := range []string{".fsync-failed", ".new", ".copied"} {
+				if _, err := os.Stat(path + f); !errors.Is(err, os.ErrNotExist) {
+					t.Errorf("%s is still there", f)
+				}
+			}
+		})
+	}
+}
+
+func copyFiles(t *testing.T, from, to string) {
+	t.Helper()
+	files, err := os.ReadDir(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		b, err := os.ReadFile(filepath.Join(from, f.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(to, f.Name()), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -96,10 +96,11 @@ func (s *postgresStore) write(ctx context.Context, tx *Tx, fn func() error) erro
 	tag, err := run.conn.Exec(ctx, "COMMIT")
 	if err != nil {
 		var pg *pgconn.PgError
-		if errors.As(err, &pg) && pg.Code != "57P01" && pg.Code != "57P02" {
+		if errors.As(err, &pg) && pg.SeverityUnlocalized == "ERROR" {
 			run.rollback()
 			return err // the server itself says that it did not commit
 		}
+		// A server that stops (FATAL) or cannot sync its log (PANIC) may find the commit in it when it starts again.
 		return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
 	}
 	if tag.String() != "COMMIT" {

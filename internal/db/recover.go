@@ -39,23 +39,15 @@ func (s *sqliteStore) recoverFromFailedSync(ctx context.Context) error {
 		return fmt.Errorf("an fsync of %s failed in an earlier run, and copying it into new files did not succeed: %w; "+
 			"restore a backup, or look into the disk and start again", filepath.Base(s.path), err)
 	}
-	s.db.cfg.Log.Warn("an fsync failed in an earlier run: copying the database into new files", "file", s.path)
-	fresh := s.path + ".new"
-	if err := removeAll(fresh, fresh+"-wal", fresh+"-shm", fresh+"-journal"); err != nil {
-		return refuse(err)
-	}
-	old, err := s.connect(4 << 10)
-	if err != nil {
-		return refuse(err)
-	}
-	_, err = old.exec(ctx, "VACUUM INTO $1", []any{fresh})
-	if e := old.close(); err == nil {
-		err = e
-	}
-	if err != nil {
-		return refuse(err)
-	}
-	if err := verifyFile(fresh); err != nil {
+	// Under this name the copy is whole, checked and synced. From there on only names change, and a start that finds it does
+	// the rest: the old files may be aside already.
+	copied := s.path + ".copied"
+	if _, err := os.Stat(copied); errors.Is(err, os.ErrNotExist) {
+		s.db.cfg.Log.Warn("an fsync failed in an earlier run: copying the database into new files", "file", s.path)
+		if err := s.copyInto(ctx, copied); err != nil {
+			return refuse(err)
+		}
+	} else if err != nil {
 		return refuse(err)
 	}
 	aside := s.path + ".suspect-" + s.db.Now().Format("20060102T150405Z")
@@ -64,7 +56,11 @@ func (s *sqliteStore) recoverFromFailedSync(ctx context.Context) error {
 			return refuse(err)
 		}
 	}
-	if err := os.Rename(fresh, s.path); err != nil {
+	// The old log must be gone for good before the copy bears the name that the log belongs to.
+	if err := syncDir(filepath.Dir(s.path)); err != nil {
+		return refuse(err)
+	}
+	if err := os.Rename(copied, s.path); err != nil {
 		return refuse(err)
 	}
 	if err := syncDir(filepath.Dir(s.path)); err != nil {
@@ -75,6 +71,35 @@ func (s *sqliteStore) recoverFromFailedSync(ctx context.Context) error {
 	}
 	s.db.cfg.Log.Warn("the database was copied and checked; the old files stay beside it", "old", aside)
 	return nil
+}
+
+// copyInto copies what is legible into a new file, which gets its name only when it is whole, checked and on the disk.
+func (s *sqliteStore) copyInto(ctx context.Context, copied string) error {
+	fresh := s.path + ".new"
+	if err := removeAll(fresh, fresh+"-wal", fresh+"-shm", fresh+"-journal"); err != nil {
+		return err
+	}
+	old, err := s.connect(4 << 10)
+	if err != nil {
+		return err
+	}
+	// The old files stay as they are: closing must not move the log into a file that the disk may not hold.
+	if _, err = old.c.Config(sqlite3.DBCONFIG_NO_CKPT_ON_CLOSE, true); err == nil {
+		_, err = old.exec(ctx, "VACUUM INTO $1", []any{fresh})
+	}
+	if e := old.close(); err == nil {
+		err = e
+	}
+	if err != nil {
+		return err
+	}
+	if err := verifyFile(fresh); err != nil {
+		return err
+	}
+	if err := os.Rename(fresh, copied); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(s.path))
 }
 
 // verifyFile reads the whole file back by SQLite's own check and syncs it.

@@ -27,6 +27,9 @@ type sqliteStore struct {
 	readers chan *sqliteConn
 	reading int // how many readers there are
 
+	doubtful bool // the log may end in a transaction that was told as failed; guarded by writing
+
+	moving     sync.Mutex    // held while the log is moved into the file, and when a backup makes that stand still; before writing
 	checkpoint chan struct{} // wakes the checkpointer
 	done       sync.WaitGroup
 }
@@ -154,6 +157,11 @@ func (s *sqliteStore) write(ctx context.Context, tx *Tx, fn func() error) (err e
 			}
 		}
 	}()
+	if s.doubtful {
+		if err := s.overwriteTail(); err != nil {
+			return fmt.Errorf("%w: %w", ErrUnavailable, err)
+		}
+	}
 	if err := c.run("BEGIN IMMEDIATE"); err != nil {
 		return err
 	}
@@ -171,7 +179,7 @@ func (s *sqliteStore) write(ctx context.Context, tx *Tx, fn func() error) (err e
 		}
 	}
 	if err := c.run("COMMIT"); err != nil {
-		return err
+		return s.afterFailedCommit(err)
 	}
 	if fault := s.db.cfg.Fault; fault != nil {
 		if err := fault(AfterCommit); err != nil {
@@ -181,10 +189,53 @@ func (s *sqliteStore) write(ctx context.Context, tx *Tx, fn func() error) (err e
 	return nil
 }
 
+// afterFailedCommit makes an error of COMMIT mean what it says. An operation that failed may have taken effect all the same:
+// then the log ends in a whole transaction that this process takes for undone, and that the next one would find and keep,
+// unless something is written over it. Until that is done, nobody may be told that the transaction was not kept.
+func (s *sqliteStore) afterFailedCommit(err error) error {
+	if errors.Is(err, sqlite3.FULL) || errors.Is(err, sqlite3.BUSY) || failedSync(err) {
+		return err // the last page was not written; or the process ends
+	}
+	s.doubtful = true
+	if again := s.overwriteTail(); again != nil {
+		return fmt.Errorf("%w: %w", ErrOutcomeUnknown, errors.Join(err, s.judge(again)))
+	}
+	return err
+}
+
+// overwriteTail commits a change of nothing, at the place in the log where the failed transaction began.
+func (s *sqliteStore) overwriteTail() error {
+	c := s.writer
+	if !c.c.GetAutocommit() {
+		if err := c.run("ROLLBACK"); err != nil {
+			return err
+		}
+	}
+	// The value must differ from the one before, or nothing is written.
+	stmt, _, err := c.c.Prepare("PRAGMA user_version")
+	if err != nil {
+		return err
+	}
+	stmt.Step()
+	n := stmt.ColumnInt64(0)
+	if err := stmt.Close(); err != nil {
+		return err
+	}
+	if err := c.c.Exec(fmt.Sprintf("PRAGMA user_version = %d", (n+1)&0x7fffffff)); err != nil {
+		return err
+	}
+	s.doubtful = false
+	return nil
+}
+
+func failedSync(err error) bool {
+	return errors.Is(err, sqlite3.IOERR_FSYNC) || errors.Is(err, sqlite3.IOERR_DIR_FSYNC)
+}
+
 // judge decides what a failed write means for the process.
 func (s *sqliteStore) judge(err error) error {
 	err = sqliteError(err)
-	if errors.Is(err, sqlite3.IOERR_FSYNC) || errors.Is(err, sqlite3.IOERR_DIR_FSYNC) {
+	if failedSync(err) {
 		s.markFailedSync()
 		s.db.stop(err)
 		return fmt.Errorf("%w: %w", ErrStopped, err)
@@ -247,7 +298,9 @@ func (s *sqliteStore) runCheckpoints(c *sqliteConn) {
 	defer c.close()
 	for range s.checkpoint {
 		for range 4 {
+			s.moving.Lock()
 			inLog, moved, err := c.c.WALCheckpoint("main", sqlite3.CHECKPOINT_PASSIVE)
+			s.moving.Unlock()
 			if err != nil {
 				s.checkpointFailed(err)
 				break
@@ -256,9 +309,11 @@ func (s *sqliteStore) runCheckpoints(c *sqliteConn) {
 				break
 			}
 		}
+		s.moving.Lock()
 		s.writing.Lock()
 		_, _, err := c.c.WALCheckpoint("main", sqlite3.CHECKPOINT_PASSIVE)
 		s.writing.Unlock()
+		s.moving.Unlock()
 		if err != nil {
 			s.checkpointFailed(err)
 		}

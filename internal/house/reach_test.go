@@ -28,8 +28,8 @@ var hands = []hand{
 		"settings come from package config, where they are checked and named in errors"},
 	{regexp.MustCompile(`^http\.(DefaultClient|DefaultTransport|DefaultServeMux|Handle|HandleFunc|ListenAndServe(TLS)?|Get|Post|PostForm|Head)$`), nil,
 		"the defaults have no time limits and are shared by everybody"},
-	{regexp.MustCompile(`^exec\.Command(Context)?$`), []string{"internal/scan", "internal/network", "internal/bench"},
-		"an engine that starts programs can be made to start others"},
+	{regexp.MustCompile(`^exec\.Command(Context)?$`), []string{"internal/scan", "internal/network", "internal/bench", "internal/db"},
+		"an engine that starts programs can be made to start others; db starts pg_dump and pg_restore, by name and with arguments of its own"},
 }
 
 // reach: main packages and test aids may do all of it.
