@@ -29,6 +29,7 @@ type sqliteStore struct {
 
 	doubtful bool // the log may end in a transaction that was told as failed; guarded by writing
 
+	moving     sync.Mutex    // held while the log is moved into the file, and when a backup makes that stand still; before writing
 	checkpoint chan struct{} // wakes the checkpointer
 	done       sync.WaitGroup
 }
@@ -297,7 +298,9 @@ func (s *sqliteStore) runCheckpoints(c *sqliteConn) {
 	defer c.close()
 	for range s.checkpoint {
 		for range 4 {
+			s.moving.Lock()
 			inLog, moved, err := c.c.WALCheckpoint("main", sqlite3.CHECKPOINT_PASSIVE)
+			s.moving.Unlock()
 			if err != nil {
 				s.checkpointFailed(err)
 				break
@@ -306,9 +309,11 @@ func (s *sqliteStore) runCheckpoints(c *sqliteConn) {
 				break
 			}
 		}
+		s.moving.Lock()
 		s.writing.Lock()
 		_, _, err := c.c.WALCheckpoint("main", sqlite3.CHECKPOINT_PASSIVE)
 		s.writing.Unlock()
+		s.moving.Unlock()
 		if err != nil {
 			s.checkpointFailed(err)
 		}
