@@ -36,6 +36,10 @@ const (
 	DestinationResumed    Event = "destination-resumed"        // 110100
 	ConnectionRefused     Event = "node-authentication"        // 110126; a peer that is not allowed, or shows no good certificate
 	SettingChanged        Event = "setting-changed"            // 110129, Security Configuration; details: before and after, secrets left out
+	DisposalBegun         Event = "disposal-begun"             // 110110; from here on there is no way back: details say what goes
+	DisposalCertified     Event = "disposal-certificate"       // 110110; it is gone: what, how much, which keys, by which policy
+	HoldAdded             Event = "legal-hold-added"           // 110129; reason and patient lie sealed beside it
+	HoldReleased          Event = "legal-hold-released"        // 110129
 	RestrictedFunctionRun Event = "use-of-restricted-function" // 110132; a command of the operator's that is none of the above
 )
 
@@ -48,7 +52,7 @@ func (e Event) DICOM() string {
 		return "110121"
 	case ConfigLoaded:
 		return "110131"
-	case KeyCreated, SettingChanged:
+	case KeyCreated, SettingChanged, HoldAdded, HoldReleased:
 		return "110129"
 	case ClockStepped, AuditFailed:
 		return "110113"
@@ -58,7 +62,7 @@ func (e Event) DICOM() string {
 		return "110107"
 	case MessageResent, DeliveryFiltered, DeliverySent, DeliveryRetried, DeliveryRefused, DeliverySkipped, DeliveryHeld:
 		return "110106"
-	case ContentRead:
+	case ContentRead, DisposalBegun, DisposalCertified:
 		return "110110"
 	case Searched:
 		return "110112"

@@ -18,6 +18,7 @@ const (
 	TableAuditSubject    uint16 = 4 // whose data an audit entry is about
 	TablePatientData     uint16 = 5 // the guide's patient_data
 	TableMessageHeader   uint16 = 6 // what is shown of a message in lists
+	TableLegalHold       uint16 = 7 // whom a hold on disposal is about, and why
 )
 
 // Columns, by table. A table with a single sealed column uses ColumnContent.
@@ -26,6 +27,7 @@ const (
 	ColumnSSN         uint16 = 2 // patient_data.encrypted_ssn
 	ColumnDOB         uint16 = 3 // patient_data.encrypted_dob
 	ColumnIdentifiers uint16 = 4 // patient identifiers taken out of a message
+	ColumnRelease     uint16 = 5 // legal_hold.released: why it ended
 )
 
 // Fields of blind values.
