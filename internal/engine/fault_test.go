@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -37,7 +36,14 @@ func TestFaults(t *testing.T) {
 	for _, at := range []place{atWrite, atFsync, atCommit, atAnswer, atSettle} {
 		for _, kept := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s,kept=%t", at, kept), func(t *testing.T) {
-				dbtest.Each(t, func(t *testing.T, address string) { runFault(t, address, at, kept) })
+				dbtest.Each(t, func(t *testing.T, address string) {
+					runFault(t, address, at, kept, 0)
+					if strings.HasPrefix(address, "sqlite:") { // quick enough to break elsewhere too
+						for later := 1; later <= 5; later++ {
+							runFault(t, dbtest.SQLite(t), at, kept, 3*later)
+						}
+					}
+				})
 			})
 		}
 	}
@@ -48,7 +54,8 @@ const (
 	faultEach    = 24 // messages a sender
 )
 
-func runFault(t *testing.T, address string, at place, kept bool) {
+// runFault breaks a place once, after so many operations have gone well there.
+func runFault(t *testing.T, address string, at place, kept bool, later int) {
 	tr := newTrial(t, address)
 	tr.open()
 	switch at {
@@ -56,11 +63,11 @@ func runFault(t *testing.T, address string, at place, kept bool) {
 		// Everything is taken while the receivers hold still; then only results are written.
 		tr.hold()
 		tr.sendAll(faultSenders * faultEach)
-		tr.arm(at, kept)
+		tr.arm(at, kept, later)
 		tr.letGo()
 	default:
 		tr.sendAll(faultSenders * faultEach / 3)
-		tr.arm(at, kept)
+		tr.arm(at, kept, later)
 		tr.sendAll(faultSenders * faultEach * 2 / 3) // or until the process ends
 	}
 	tr.mustBreak()
@@ -175,8 +182,7 @@ func passLeases(t *testing.T, address string) {
 }
 
 // arm prepares the fault. It happens once.
-func (tr *trial) arm(at place, kept bool) {
-	lot := rand.New(rand.NewPCG(uint64(len(at)), 7))
+func (tr *trial) arm(at place, kept bool, later int) {
 	once := func(stage db.Stage, do func()) {
 		var done atomic.Bool
 		fn := func(s db.Stage) error {
@@ -199,9 +205,9 @@ func (tr *trial) arm(at place, kept bool) {
 	case at == atAnswer && tr.disk != nil:
 		once(stage, tr.kill)
 	case at == atWrite && tr.disk != nil:
-		tr.disk.Break(faults.Break{Op: faults.Write, File: "-wal", After: lot.IntN(12), Times: 1, Kept: kept})
+		tr.disk.Break(faults.Break{Op: faults.Write, File: "-wal", After: later, Times: 1, Kept: kept})
 	case at == atFsync && tr.disk != nil:
-		tr.disk.Break(faults.Break{Op: faults.Sync, File: "-wal", Times: 1, Kept: kept})
+		tr.disk.Break(faults.Break{Op: faults.Sync, File: "-wal", After: later / 3, Times: 1, Kept: kept})
 	case at == atWrite:
 		tr.wire.Cut(faults.Cut{SQL: "INSERT INTO message", Times: 1, Kept: kept})
 	case at == atFsync:
