@@ -105,7 +105,7 @@ func (in *Intake) Accept(ctx context.Context, p Peer, block []byte) ([]byte, err
 		return in.reject(ctx, p, m, block, *refused)
 	}
 	msg := &intake{Intake: in, id: e.db.NewID(), peer: p, m: m, block: block, status: Accepted, typ: shownType(m)}
-	if err := msg.seal(ctx, start); err != nil {
+	if err := msg.seal(ctx, msg.id.Time()); err != nil {
 		return in.fault(msg, fmt.Errorf("seal: %w", err))
 	}
 	if err := msg.commit(ctx, msg.write); err != nil {
@@ -134,7 +134,8 @@ func (in *Intake) parse(block []byte) (*hl7.Message, *refusal) {
 	return m, nil
 }
 
-// seal prepares everything that does not need the transaction: it runs beside other messages, the commit does not.
+// seal prepares everything that does not need the transaction: it runs beside other messages, the commit does not. at is the
+// id's time, so that the id alone tells the month whose keys a message lies under, also that of what is sent of it later.
 func (msg *intake) seal(ctx context.Context, at time.Time) (err error) {
 	ch := msg.channel
 	e := ch.engine

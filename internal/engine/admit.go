@@ -124,7 +124,7 @@ func (in *Intake) reject(ctx context.Context, p Peer, m *hl7.Message, block []by
 	if r.truncated {
 		msg.flags |= flagTruncated
 	}
-	if err := msg.seal(ctx, e.cfg.Now()); err != nil {
+	if err := msg.seal(ctx, msg.id.Time()); err != nil {
 		return in.fault(msg, fmt.Errorf("seal: %w", err))
 	}
 	kept := true

@@ -69,6 +69,11 @@ func (q *queue) prepareOne(ctx context.Context, d *delivery, sealed []byte) (boo
 	}
 	if d.state == Started && d.flags&flagStored != 0 {
 		block, err := e.keys.Open(ctx, q.attemptPlace(d), sealed)
+		if errors.Is(err, seal.ErrKeyMissing) {
+			q.settle(settlement{d: d, state: Failed, outcome: "content is gone",
+				entry: q.entry(d, audit.DeliverySkipped, audit.MajorFailure, audit.Text("reason", "the key of the content is gone"))})
+			return false, nil
+		}
 		if err != nil {
 			return false, fmt.Errorf("open the stored bytes of message %s: %w", d.id, err)
 		}

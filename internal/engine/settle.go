@@ -161,7 +161,7 @@ func (q *queue) commitResults(ctx context.Context, ready []*delivery) error {
 			continue
 		}
 		var err error
-		if blocks[i], err = e.keys.Seal(ctx, seal.Message, q.attemptPlace(d), e.cfg.Now(), d.block); err != nil {
+		if blocks[i], err = e.keys.Seal(ctx, seal.Message, q.attemptPlace(d), d.id.Time(), d.block); err != nil {
 			return fmt.Errorf("seal what is sent: %w", err)
 		}
 		size += len(blocks[i])

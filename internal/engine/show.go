@@ -189,6 +189,9 @@ func (e *Engine) Resend(ctx context.Context, who Actor, id db.ID, destinations [
 	var made []Delivery
 	err = e.db.Commit(ctx, 1024, func(tx *db.Tx) error {
 		made = made[:0]
+		if err := e.stillThere(tx, &s); err != nil {
+			return err
+		}
 		if s.Status == "rejected" {
 			if _, err := tx.Exec(updateAccepted, ch.revision, shownType(m), s.Number); err != nil {
 				return err

@@ -314,7 +314,7 @@ func (e *Engine) complete(ctx context.Context, tx *db.Tx, s *Summary, q Query, w
 	sealed := []byte(s.Header.Version)
 	plain, err := e.keys.Open(ctx, seal.Place{Table: seal.TableMessageHeader, Column: seal.ColumnContent, Row: s.ID, Org: uint32(e.org)}, sealed)
 	switch {
-	case errors.Is(err, seal.ErrKeyMissing):
+	case len(sealed) == 0, errors.Is(err, seal.ErrKeyMissing): // retention took the content, or the whole month's key
 		s.Header = Header{}
 		s.Notes = append(s.Notes, "its content was disposed of")
 	case err != nil:

@@ -1,0 +1,6 @@
+-- Months whose content is on its way out: nothing of them is queued again. Written before the month's keys are destroyed.
+CREATE TABLE message_disposal (
+    organisation INTEGER NOT NULL,
+    period       INTEGER NOT NULL,
+    PRIMARY KEY (organisation, period)
+) WITHOUT ROWID;
