@@ -29,6 +29,9 @@ type blindKey struct{ macs sync.Pool }
 // the list in codes.go) and a period (PeriodOf, or Lasting). It is for whoever writes: the period's key is made where there is
 // none. Whoever looks for a value uses Seek.
 func (r *Ring) Blind(ctx context.Context, org uint32, field uint16, period Period, normalised []byte) ([BlindSize]byte, error) {
+	if r.shut.Load() {
+		return [BlindSize]byte{}, fmt.Errorf("blind field %d: %w", field, ErrRootAway)
+	}
 	k := (*r.blind.Load())[blindSlot{org, field, period}]
 	if k == nil {
 		var err error
@@ -42,6 +45,9 @@ func (r *Ring) Blind(ctx context.Context, org uint32, field uint16, period Perio
 // Seek is Blind for whoever searches: it makes no key. ErrKeyMissing: nothing was ever stored in this period, or it was disposed
 // of; there is nothing to find.
 func (r *Ring) Seek(ctx context.Context, org uint32, field uint16, period Period, normalised []byte) ([BlindSize]byte, error) {
+	if r.shut.Load() {
+		return [BlindSize]byte{}, fmt.Errorf("blind field %d: %w", field, ErrRootAway)
+	}
 	k := (*r.blind.Load())[blindSlot{org, field, period}]
 	if k == nil {
 		var err error
@@ -97,7 +103,7 @@ func (r *Ring) blindKey(ctx context.Context, b blindSlot, create bool) (*blindKe
 // blindRoot fetches the one blind key of organisation and period. It has a fixed id, so that of two replicas that make it at
 // once, one is told that it exists and takes the other's. The caller holds the lock.
 func (r *Ring) blindRoot(ctx context.Context, s slot, create bool) (*[keySize]byte, error) {
-	if k := r.roots[s]; k != nil {
+	if k := r.blinds[s]; k != nil {
 		return k, nil
 	}
 	id := makeID(s, [9]byte{})
@@ -120,7 +126,7 @@ func (r *Ring) blindRoot(ctx context.Context, s slot, create bool) (*[keySize]by
 		}
 		k := (*[keySize]byte)(raw)
 		r.mu.Lock()
-		r.roots[s] = k
+		r.blinds[s] = k
 		r.mu.Unlock()
 		return k, nil
 	}

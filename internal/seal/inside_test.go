@@ -32,17 +32,25 @@ func TestKeysStayInside(t *testing.T) {
 	}
 	want := []string{
 		"Blind: [16]uint8, error",
+		"ChangeRoot: error",
 		"Close: ",
 		"Disposals: []seal.Disposal, error",
+		"DropFormer: error",
 		"GoString: string",
 		"Keys: []seal.KeyRecord, error",
 		"Open: []uint8, error",
 		"Organisations: []uint32, error",
+		"Probe: error",
 		"Refresh: error",
+		"Renew: []seal.KeyID, error",
+		"Reseal: []uint8, error",
+		"Rewrap: int, error",
+		"RootState: seal.RootState",
 		"Seal: []uint8, error",
 		"Seek: [16]uint8, error",
 		"Shred: []seal.KeyID, error",
 		"String: string",
+		"TakeMade: []seal.KeyID",
 	}
 	if !slices.Equal(door, want) {
 		t.Errorf("the ring gives out\n%q\nwant\n%q", door, want)

@@ -175,23 +175,27 @@ func (r *Ring) fresh(ctx context.Context, s slot) (*dataKey, error) {
 func (r *Ring) draw(ctx context.Context, id KeyID) ([]byte, error) {
 	raw := make([]byte, keySize)
 	rand.Read(raw) // never fails: crypto/rand ends the program instead
-	w := Wrapped{ID: id, Created: r.now().UTC().Truncate(time.Microsecond), Root: r.root.ID()}
+	root := r.roots.Load().current
+	w := Wrapped{ID: id, Created: r.now().UTC().Truncate(time.Microsecond), Root: root.ID()}
 	var err error
-	if w.Key, err = r.root.Wrap(ctx, raw, w.aad()); err != nil {
+	if w.Key, err = root.Wrap(ctx, raw, w.aad()); err != nil {
 		return nil, fmt.Errorf("wrap key %s: %w: root %s: %w", id, ErrRoot, w.Root, err)
 	}
 	if err := r.store.Put(ctx, w); err != nil {
 		return nil, fmt.Errorf("store key %s: %w", id, err)
 	}
+	r.mu.Lock()
+	r.made = append(r.made, id)
+	r.mu.Unlock()
 	return raw, nil
 }
 
 func (r *Ring) unwrap(ctx context.Context, w Wrapped) ([]byte, error) {
-	if own := r.root.ID(); w.Root != own {
-		return nil, fmt.Errorf("key %s: %w: it was wrapped by root %s and this is root %s; name the root key that belongs to the key store",
-			w.ID, ErrRoot, w.Root, own)
+	root, err := r.roots.Load().of(w)
+	if err != nil {
+		return nil, err
 	}
-	raw, err := r.root.Unwrap(ctx, w.Key, w.aad())
+	raw, err := root.Unwrap(ctx, w.Key, w.aad())
 	if err != nil {
 		return nil, fmt.Errorf("key %s: %w: root %s: %w", w.ID, ErrRoot, w.Root, err)
 	}
@@ -200,6 +204,20 @@ func (r *Ring) unwrap(ctx context.Context, w Wrapped) ([]byte, error) {
 		return nil, fmt.Errorf("key %s: %w", w.ID, ErrKeyDamaged)
 	}
 	return raw, nil
+}
+
+// of finds the root that wrapped a key.
+func (s *rootSet) of(w Wrapped) (Root, error) {
+	if s.current.ID() == w.Root {
+		return s.current, nil
+	}
+	for _, r := range s.former {
+		if r.ID() == w.Root {
+			return r, nil
+		}
+	}
+	return nil, fmt.Errorf("key %s: %w: it was wrapped by root %s and this is root %s; name the root key that belongs to the key store, or give the other as a former one",
+		w.ID, ErrRoot, w.Root, s.current.ID())
 }
 
 // lock waits for its turn to change keys, as long as ctx lasts.

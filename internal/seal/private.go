@@ -44,3 +44,29 @@ func syncDir(dir string) error {
 	}
 	return err
 }
+
+// eraseFile overwrites a file, makes that last, and unlinks it.
+func eraseFile(path string) error {
+	if err := overwrite(path); err != nil {
+		return err
+	}
+	return os.Remove(path)
+}
+
+func overwrite(path string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	st, err := f.Stat()
+	if err == nil {
+		_, err = f.Write(make([]byte, st.Size()))
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	return err
+}

@@ -1,23 +1,18 @@
 package seal
 
 import (
-	"bytes"
 	"context"
 	"crypto/cipher"
 	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/hex"
 	"errors"
-	"fmt"
-	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
+	"strings"
 )
 
-// A Root wraps and unwraps data keys. It is the only thing that a key management service has to do for us.
+// A Root wraps and unwraps data keys. It is the only thing that a key management service has to do for us. Those that live
+// elsewhere are in package kms.
 type Root interface {
 	// Wrap encrypts a data key. aad is authenticated with it.
 	Wrap(ctx context.Context, plaintext, aad []byte) ([]byte, error)
@@ -27,135 +22,48 @@ type Root interface {
 	ID() string
 }
 
-// A root key file is two lines of text: a remark for whoever finds it, and the key.
-const (
-	rootFileRemark = "# Lazaret root key. Whoever has it opens everything; who loses it loses everything. Keep a copy apart from the data.\n"
-	rootFilePrefix = "lazaret-root-v1:"
-	maxRootFile    = 4096
-)
+// A Rewrapper is a Root that can put a wrapped key under the newest version of itself without showing it to us.
+type Rewrapper interface {
+	Rewrap(ctx context.Context, wrapped, aad []byte) ([]byte, error)
+}
 
-// fileRoot wraps with a key from a file: AES-256-GCM with random nonces. It wraps data keys only, a few a month and organisation,
-// so that the bound of random nonces is out of reach.
-type fileRoot struct {
+// localRoot wraps with a key in this process's memory, wherever it came from: AES-256-GCM with random nonces. It wraps data keys
+// only, a few a month and organisation, so that the bound of random nonces is out of reach. The raw key is kept for a recovery
+// copy; the expanded one beside it is no less of a secret.
+type localRoot struct {
 	aead cipher.AEAD
+	key  [keySize]byte
 	id   string
 }
 
-// CreateFileRoot makes a new root key in a file of mode 0600, in a directory of its own of mode 0700 (made if it is not there).
-// It never overwrites: there, a file is an error that matches fs.ErrExist. When it returns nil the key is on stable storage.
-func CreateFileRoot(path string) (err error) {
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("create root key: %w", err)
-		}
-	}()
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	if err := checkPrivateDir(dir); err != nil {
-		return err
-	}
-	key := make([]byte, keySize)
-	rand.Read(key)
-	defer clear(key)
-	text := append([]byte(rootFileRemark+rootFilePrefix), base64.StdEncoding.AppendEncode(nil, key)...)
-	text = append(text, '\n')
-	defer clear(text)
+// localPrefix begins the id of every root key that is in our own hands. The id follows from the key, not from where it lies, so
+// that a key may move from a file to a credential, or come back from a recovery copy.
+const localPrefix = "file-"
 
-	// Written under another name and linked: a crash leaves a whole root key or none, and link refuses what exists.
-	f, err := os.CreateTemp(dir, tempPrefix+"*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(text)
-	if err == nil {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		return err
-	}
-	if err := os.Link(f.Name(), path); err != nil {
-		if errors.Is(err, fs.ErrExist) {
-			return fmt.Errorf("%s is there already and is never overwritten: %w", path, fs.ErrExist)
-		}
-		return err
-	}
-	return syncDir(dir)
-}
-
-// FileRoot reads a root key from a file. It refuses one that others may read or that belongs to somebody else, and a directory
-// that others may enter.
-func FileRoot(path string) (Root, error) {
-	r, err := openFileRoot(path)
-	if err != nil {
-		return nil, fmt.Errorf("read root key: %w", err)
-	}
-	return r, nil
-}
-
-func openFileRoot(path string) (*fileRoot, error) {
-	if err := checkPrivateDir(filepath.Dir(path)); err != nil {
-		return nil, err
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("%w: put the installation's root key back; a new one opens nothing that was sealed before", err)
-		}
-		return nil, err
-	}
-	defer f.Close()
-	st, err := f.Stat() // of what was opened, not of what bears the name by now
-	if err != nil {
-		return nil, err
-	}
-	if err := checkPrivate(path, st, "chmod 600"); err != nil {
-		return nil, err
-	}
-	if !st.Mode().IsRegular() || st.Size() > maxRootFile {
-		return nil, fmt.Errorf("%s is no root key file", path)
-	}
-	text := make([]byte, st.Size())
-	defer clear(text)
-	if _, err := io.ReadFull(f, text); err != nil {
-		return nil, err
-	}
-	_, line, ok := bytes.Cut(text, []byte(rootFilePrefix))
-	if !ok {
-		return nil, fmt.Errorf("%s has no line %s…: restore it from your copy", path, rootFilePrefix)
-	}
-	line, _, ended := bytes.Cut(line, []byte("\n"))
-	key := make([]byte, base64.StdEncoding.DecodedLen(len(line)))
-	defer clear(key)
-	m, err := base64.StdEncoding.Strict().Decode(key, line)
-	if err != nil || m != keySize || !ended {
-		return nil, fmt.Errorf("%s is cut or changed: restore it from your copy", path)
-	}
-	return newFileRoot(key[:keySize])
-}
-
-func newFileRoot(key []byte) (*fileRoot, error) {
+func newLocalRoot(key []byte) (*localRoot, error) {
 	aead, err := newAEAD(key)
 	if err != nil {
 		return nil, err
 	}
-	id, err := hkdf.Key(sha256.New, key, nil, "lazaret root id v1", 8)
+	id, err := localID(key)
 	if err != nil {
 		return nil, err
 	}
-	return &fileRoot{aead: aead, id: "file-" + hex.EncodeToString(id)}, nil
+	return &localRoot{aead: aead, key: [keySize]byte(key), id: localPrefix + hex.EncodeToString(id)}, nil
 }
 
-func (r *fileRoot) Wrap(_ context.Context, plaintext, aad []byte) ([]byte, error) {
+// localIDSize is long enough that two keys never share an id by chance, and tells nothing about the key.
+const localIDSize = 8
+
+func localID(key []byte) ([]byte, error) {
+	return hkdf.Key(sha256.New, key, nil, "lazaret root id v1", localIDSize)
+}
+
+func (r *localRoot) Wrap(_ context.Context, plaintext, aad []byte) ([]byte, error) {
 	return r.aead.Seal(nil, nil, plaintext, aad), nil
 }
 
-func (r *fileRoot) Unwrap(_ context.Context, wrapped, aad []byte) ([]byte, error) {
+func (r *localRoot) Unwrap(_ context.Context, wrapped, aad []byte) ([]byte, error) {
 	out, err := r.aead.Open(nil, nil, wrapped, aad)
 	if err != nil {
 		return nil, errors.New("the wrapped key was changed, or belongs to another root or another key's name")
@@ -163,8 +71,18 @@ func (r *fileRoot) Unwrap(_ context.Context, wrapped, aad []byte) ([]byte, error
 	return out, nil
 }
 
-func (r *fileRoot) ID() string { return r.id }
+func (r *localRoot) ID() string { return r.id }
 
 // String is the id: no verb prints the key.
-func (r *fileRoot) String() string   { return r.id }
-func (r *fileRoot) GoString() string { return r.id }
+func (r *localRoot) String() string   { return r.id }
+func (r *localRoot) GoString() string { return r.id }
+
+// IsLocal says whether a root key of this id is in our own hands, so that a recovery copy of it can and must be made.
+func IsLocal(rootID string) bool { return strings.HasPrefix(rootID, localPrefix) }
+
+// newRootKey draws a root key.
+func newRootKey() []byte {
+	key := make([]byte, keySize)
+	rand.Read(key)
+	return key
+}

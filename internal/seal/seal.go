@@ -1,7 +1,7 @@
 // Package seal turns values into sealed bytes that open only where they were sealed, and values that are searched for into
 // blind ones. It is where "no readable PHI at rest" (promise 4) is kept.
 //
-// A root key (Root: a file now, a KMS behind the same interface later) wraps data keys; a data key belongs to one organisation,
+// A root key (Root: a file, a passphrase, a credential; in package kms what lives elsewhere) wraps data keys; a data key belongs to one organisation,
 // purpose and period (a month in UTC, or Lasting). Wrapped data keys lie in a Store of their own, never beside the data. A
 // record is sealed by AES-256-GCM (NIST SP 800-38D) under a random nonce; the associated data are the fixed codes of table and
 // column, the row, the organisation and the key's id, so that a sealed value that was moved does not open. Seals a key are
@@ -23,7 +23,6 @@ import (
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -60,6 +59,8 @@ var (
 	ErrKeyDamaged = errors.New("data key's record is damaged: restore it from the backup of the key store")
 	// ErrRoot means that the root key could not wrap or unwrap: unreachable, or not the root that wrapped.
 	ErrRoot = errors.New("root key does not wrap or unwrap")
+	// ErrRootAway means that the root key has been out of reach for longer than Config.Grace: nothing seals or opens until it is back.
+	ErrRootAway = errors.New("root key has been out of reach for too long; nothing is sealed or opened until it is back")
 	// ErrKeyExists is what a Store answers to a second Put under one id.
 	ErrKeyExists = errors.New("data key exists already")
 	// ErrShredded means that the keys of an organisation, purpose and period were destroyed, and that nothing is sealed there again.
@@ -75,33 +76,48 @@ type Place struct {
 	Org           uint32   // the organisation's number
 }
 
-// Config is what a Ring needs. Every field but Limit is required.
+// DefaultGrace is how long a ring goes on without its root key.
+const DefaultGrace = time.Hour
+
+// Config is what a Ring needs. Root, Store, Now and Rand are required.
 type Config struct {
-	Root  Root
-	Store Store
-	Now   func() time.Time // a key's time of making
-	Rand  io.Reader        // serial numbers of keys; keys and nonces are drawn by crypto/rand, as FIPS 140-3 asks
-	Limit uint64           // seals under one data key, at most and by default 2^31
+	Root   Root
+	Former []Root // wrapped some of the data keys, and unwraps them until Rewrap has put them under Root
+	Store  Store
+	Now    func() time.Time // a key's time of making
+	Rand   io.Reader        // serial numbers of keys; keys and nonces are drawn by crypto/rand, as FIPS 140-3 asks
+	Limit  uint64           // seals under one data key, at most and by default 2^31
+	Grace  time.Duration    // how long to go on with the keys in memory while the root is out of reach; default DefaultGrace
 }
 
 // A Ring seals and opens. It may be used by any number of goroutines; the way of a record takes no lock that another record's
 // way takes, as long as the keys are in memory.
 type Ring struct {
-	root   Root
 	store  Store
 	now    func() time.Time
 	rand   io.Reader
 	limit  uint64
 	block  uint64
+	grace  time.Duration
 	closed atomic.Bool
+	shut   atomic.Bool // the root key has been away for longer than grace
 
 	// miss is held (one token) by whoever fetches or makes a key. It guards every change of the maps below; ctx ends a wait for it.
 	miss   chan struct{}
 	active atomic.Pointer[map[slot]*dataKey]       // the key each slot seals with now; copied on write
 	blind  atomic.Pointer[map[blindSlot]*blindKey] // copied on write
-	mu     sync.RWMutex                            // guards the two below
+	roots  atomic.Pointer[rootSet]                 // replaced under miss
+	mu     sync.RWMutex                            // guards all below
 	byID   map[KeyID]*dataKey                      // every data key in memory, for opening
-	roots  map[slot]*[keySize]byte                 // blind keys' roots, raw: HKDF wants them for each new field
+	blinds map[slot]*[keySize]byte                 // blind keys' roots, raw: HKDF wants them for each new field
+	made   []KeyID                                 // not yet on record
+	seen   RootState
+}
+
+// A rootSet is the root key that wraps, and those that only unwrap any more.
+type rootSet struct {
+	current Root
+	former  []Root
 }
 
 type slot struct {
@@ -136,41 +152,28 @@ func Open(ctx context.Context, c Config) (*Ring, error) {
 	if c.Limit == 0 {
 		c.Limit = maxLimit
 	}
-	r := &Ring{
-		root: c.Root, store: c.Store, now: c.Now, rand: c.Rand,
-		limit: c.Limit, block: min(maxBlock, c.Limit),
-		miss:  make(chan struct{}, 1),
-		byID:  map[KeyID]*dataKey{},
-		roots: map[slot]*[keySize]byte{},
+	if c.Grace == 0 {
+		c.Grace = DefaultGrace
 	}
+	r := &Ring{
+		store: c.Store, now: c.Now, rand: c.Rand,
+		limit: c.Limit, block: min(maxBlock, c.Limit), grace: c.Grace,
+		miss:   make(chan struct{}, 1),
+		byID:   map[KeyID]*dataKey{},
+		blinds: map[slot]*[keySize]byte{},
+	}
+	r.roots.Store(&rootSet{c.Root, c.Former})
 	r.active.Store(&map[slot]*dataKey{})
 	r.blind.Store(&map[blindSlot]*blindKey{})
-	if err := r.tryRoot(ctx); err != nil {
+	if err := tryRoot(ctx, c.Root); err != nil {
 		return nil, fmt.Errorf("open key ring: %w", err)
 	}
+	r.seen = RootState{ID: c.Root.ID(), Seen: c.Now()}
 	return r, nil
 }
 
-func (r *Ring) tryRoot(ctx context.Context) error {
-	probe := make([]byte, keySize)
-	rand.Read(probe)
-	aad := []byte("lazaret root probe")
-	w, err := r.root.Wrap(ctx, probe, aad)
-	if err != nil {
-		return fmt.Errorf("%w: root %s: %w", ErrRoot, r.root.ID(), err)
-	}
-	back, err := r.root.Unwrap(ctx, w, aad)
-	if err != nil {
-		return fmt.Errorf("%w: root %s: %w", ErrRoot, r.root.ID(), err)
-	}
-	if string(back) != string(probe) {
-		return fmt.Errorf("%w: root %s gave back something else than it was given", ErrRoot, r.root.ID())
-	}
-	return nil
-}
-
 // String names the ring's root and nothing else, whatever verb it is printed with.
-func (r *Ring) String() string { return "key ring under root " + r.root.ID() }
+func (r *Ring) String() string { return "key ring under root " + r.roots.Load().current.ID() }
 
 // GoString is String: %#v shows no key either.
 func (r *Ring) GoString() string { return r.String() }
@@ -186,10 +189,10 @@ func (r *Ring) Close() {
 	r.blind.Store(&map[blindSlot]*blindKey{})
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, k := range r.roots {
+	for _, k := range r.blinds {
 		clear(k[:])
 	}
-	clear(r.roots)
+	clear(r.blinds)
 	clear(r.byID)
 }
 
@@ -200,6 +203,9 @@ func (r *Ring) Seal(ctx context.Context, purpose Purpose, p Place, at time.Time,
 	s := slot{p.Org, purpose, PeriodOf(at)}
 	if purpose.Lasting() {
 		s.period = Lasting
+	}
+	if r.shut.Load() {
+		return nil, fmt.Errorf("seal for table %d, column %d: %w", p.Table, p.Column, ErrRootAway)
 	}
 	k, err := r.sealing(ctx, s)
 	if err != nil {
@@ -224,6 +230,9 @@ func (r *Ring) Open(ctx context.Context, p Place, sealed []byte) ([]byte, error)
 	id := KeyID(sealed[1:header])
 	if id.Org() != p.Org {
 		return nil, fmt.Errorf("open table %d, column %d: %w", p.Table, p.Column, ErrOpen)
+	}
+	if r.shut.Load() {
+		return nil, fmt.Errorf("open table %d, column %d: %w", p.Table, p.Column, ErrRootAway)
 	}
 	k, err := r.opening(ctx, id)
 	if err != nil {

@@ -56,13 +56,14 @@ func (r *Ring) forget(s slot) {
 	maps.DeleteFunc(r.byID, func(id KeyID, _ *dataKey) bool {
 		return id.Org() == s.org && id.Purpose() == s.purpose && id.Period() == s.period
 	})
-	if k := r.roots[s]; k != nil {
+	if k := r.blinds[s]; k != nil {
 		clear(k[:])
-		delete(r.roots, s)
+		delete(r.blinds, s)
 	}
 }
 
-// Refresh lets go of keys that another process has destroyed. Whoever shares a key store calls it now and then.
+// Refresh lets go of keys that another process has destroyed, and stops sealing with those that it has retired. Whoever shares
+// a key store calls it now and then; Keeper does.
 func (r *Ring) Refresh(ctx context.Context) error {
 	if err := r.lock(ctx); err != nil {
 		return err
@@ -73,7 +74,7 @@ func (r *Ring) Refresh(ctx context.Context) error {
 	for id := range r.byID {
 		held[slot{id.Org(), id.Purpose(), id.Period()}] = true
 	}
-	for s := range r.roots {
+	for s := range r.blinds {
 		held[s] = true
 	}
 	r.mu.RUnlock()
@@ -92,6 +93,15 @@ func (r *Ring) Refresh(ctx context.Context) error {
 			}
 		}
 	}
+	active := maps.Clone(*r.active.Load())
+	for s, k := range active {
+		if _, usable, err := r.store.Count(ctx, k.id); err != nil {
+			return fmt.Errorf("look for retired keys: %w", err)
+		} else if !usable {
+			delete(active, s)
+		}
+	}
+	r.active.Store(&active)
 	return nil
 }
 
@@ -103,7 +113,7 @@ type KeyRecord struct {
 	Created time.Time
 	Root    string // Root.ID of the root key that wraps it
 	Seals   uint64 // counted ahead, in blocks; at most this many were made. 0 for a blind index's key
-	Spent   bool   // it opens and no longer seals: at its limit, or its count is lost
+	Spent   bool   // it opens and no longer seals: retired, at its limit, or its count is lost
 	Damaged bool   // its record cannot be read; Created and Root are not known then
 }
 
@@ -146,11 +156,11 @@ func (r *Ring) record(ctx context.Context, id KeyID) (KeyRecord, error) {
 	}
 	k.Created, k.Root = w.Created, w.Root
 	if id.Purpose().seals() {
-		n, known, err := r.store.Count(ctx, id)
+		n, usable, err := r.store.Count(ctx, id)
 		if err != nil {
 			return k, err
 		}
-		k.Seals, k.Spent = n, !known || n >= r.limit
+		k.Seals, k.Spent = n, !usable || n >= r.limit
 	}
 	return k, nil
 }

@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -42,8 +41,12 @@ type Store interface {
 	// Reserve counts up to n more seals of a key, never beyond limit: the numbers from to from+got-1 are the caller's alone.
 	// got is 0 when the key is spent, or when its count cannot be known.
 	Reserve(ctx context.Context, id KeyID, n, limit uint64) (from, got uint64, err error)
-	// Count tells how many seals of a key are reserved. known is false where the count is lost.
-	Count(ctx context.Context, id KeyID) (reserved uint64, known bool, err error)
+	// Count tells how many seals of a key are reserved. usable is false where the key was retired or its count is lost.
+	Count(ctx context.Context, id KeyID) (reserved uint64, usable bool, err error)
+	// Retire ends a key's sealing; it goes on opening.
+	Retire(ctx context.Context, id KeyID) error
+	// Replace puts another wrapping of the same key in the place of the present one, whole or not at all; ErrKeyMissing.
+	Replace(ctx context.Context, w Wrapped) error
 	// Organisations names those that have keys, or had some.
 	Organisations(ctx context.Context) ([]uint32, error)
 	// Destroy destroys all keys of an organisation, purpose and period, and keeps new ones from being made. It may be repeated,
@@ -56,8 +59,8 @@ type Store interface {
 // dirStore keeps each key in a file of its own:
 //
 //	ROOT/lock                         held while a file is made or a count moves
-//	ROOT/<org>/<rest of the id>.key   {"version":1,"id":…,"purpose":…,"period":…,"created":…,"root":…,"wrapped":…}; never changed
-//	ROOT/<org>/<rest of the id>.count {"version":1,"reserved":…}; replaced for each block of seals
+//	ROOT/<org>/<rest of the id>.key   {"version":1,"id":…,"purpose":…,"period":…,"created":…,"root":…,"wrapped":…}; replaced when the root is
+//	ROOT/<org>/<rest of the id>.count {"version":1,"reserved":…,"retired":…}; replaced for each block of seals
 //	ROOT/<org>/<purpose and period>.gone {"version":1,…,"destroyed":…,"keys":[…]}; these keys are, or are just being, destroyed
 //
 // <org> is the first 8 hexadecimal digits of the id, <rest of the id> the other 24. Files are written under another name, synced
@@ -85,6 +88,7 @@ type keyFile struct {
 type countFile struct {
 	Version  int    `json:"version"`
 	Reserved uint64 `json:"reserved"`
+	Retired  bool   `json:"retired,omitempty"`
 }
 
 // DirStore keeps keys in a directory of mode 0700, which it makes if it is not there.
@@ -130,7 +134,7 @@ func (d *dirStore) path(id KeyID, ext string) string {
 }
 
 func (d *dirStore) Put(ctx context.Context, w Wrapped) error {
-	text, err := json.Marshal(keyFile{1, w.ID.String(), w.ID.Purpose().String(), w.ID.Period().String(), w.Created, w.Root, w.Key})
+	text, err := keyText(w)
 	if err != nil {
 		return err
 	}
@@ -153,7 +157,32 @@ func (d *dirStore) Put(ctx context.Context, w Wrapped) error {
 		return err
 	}
 	// The count goes first: a key without one would never seal.
-	if err := d.writeCount(w.ID, 0); err != nil {
+	if err := d.writeCount(w.ID, countFile{}); err != nil {
+		return err
+	}
+	return d.write(d.path(w.ID, ".key"), text)
+}
+
+func keyText(w Wrapped) ([]byte, error) {
+	return json.Marshal(keyFile{1, w.ID.String(), w.ID.Purpose().String(), w.ID.Period().String(), w.Created, w.Root, w.Key})
+}
+
+func (d *dirStore) Replace(ctx context.Context, w Wrapped) error {
+	text, err := keyText(w)
+	if err != nil {
+		return err
+	}
+	unlock, err := d.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if gone, err := d.gone(w.ID); err != nil {
+		return err
+	} else if gone {
+		return ErrKeyMissing
+	}
+	if _, err := d.read(w.ID); err != nil {
 		return err
 	}
 	return d.write(d.path(w.ID, ".key"), text)
@@ -232,46 +261,62 @@ func (d *dirStore) Reserve(ctx context.Context, id KeyID, n, limit uint64) (from
 		return 0, 0, err
 	}
 	defer unlock()
-	text, err := os.ReadFile(d.path(id, ".count"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return 0, 0, nil
-	}
-	if err != nil {
+	c, usable, err := d.readCount(id)
+	if err != nil || !usable || c.Reserved >= limit {
 		return 0, 0, err
 	}
-	var c countFile
-	if err := json.Unmarshal(text, &c); err != nil || c.Version != 1 || c.Reserved >= limit {
-		return 0, 0, nil
-	}
 	got = min(n, limit-c.Reserved)
-	if err := d.writeCount(id, c.Reserved+got); err != nil {
+	if err := d.writeCount(id, countFile{Reserved: c.Reserved + got}); err != nil {
 		return 0, 0, err
 	}
 	return c.Reserved, got, nil
 }
 
-func (d *dirStore) Count(ctx context.Context, id KeyID) (reserved uint64, known bool, err error) {
+func (d *dirStore) Count(ctx context.Context, id KeyID) (reserved uint64, usable bool, err error) {
 	unlock, err := d.lock(ctx)
 	if err != nil {
 		return 0, false, err
 	}
 	defer unlock()
-	text, err := os.ReadFile(d.path(id, ".count"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return 0, false, nil
-	}
-	if err != nil {
-		return 0, false, err
-	}
-	var c countFile
-	if err := json.Unmarshal(text, &c); err != nil || c.Version != 1 {
-		return 0, false, nil
-	}
-	return c.Reserved, true, nil
+	c, usable, err := d.readCount(id)
+	return c.Reserved, usable, err
 }
 
-func (d *dirStore) writeCount(id KeyID, reserved uint64) error {
-	return d.write(d.path(id, ".count"), []byte(`{"version":1,"reserved":`+strconv.FormatUint(reserved, 10)+`}`))
+func (d *dirStore) Retire(ctx context.Context, id KeyID) error {
+	unlock, err := d.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	c, usable, err := d.readCount(id)
+	if err != nil || !usable { // it seals no more already
+		return err
+	}
+	c.Retired = true
+	return d.writeCount(id, c)
+}
+
+func (d *dirStore) readCount(id KeyID) (c countFile, usable bool, err error) {
+	text, err := os.ReadFile(d.path(id, ".count"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return c, false, nil
+	}
+	if err != nil {
+		return c, false, err
+	}
+	if err := json.Unmarshal(text, &c); err != nil || c.Version != 1 {
+		return countFile{}, false, nil
+	}
+	return c, !c.Retired, nil
+}
+
+func (d *dirStore) writeCount(id KeyID, c countFile) error {
+	c.Version = 1
+	text, err := json.Marshal(c)
+	if err != nil {
+		return err
+	}
+	return d.write(d.path(id, ".count"), text)
 }
 
 // lock keeps other processes, and other goroutines, out. Readers take it too: a name that is not synced yet must not be used.

@@ -144,24 +144,10 @@ func (d *dirStore) erase(path string) error {
 	if err := d.step("overwrite"); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(path, os.O_WRONLY, 0)
-	if err != nil {
+	if err := overwrite(path); err != nil {
 		return err
 	}
-	st, err := f.Stat()
-	if err == nil {
-		_, err = f.Write(make([]byte, st.Size()))
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = d.step("unlink")
-	}
-	if err != nil {
+	if err := d.step("unlink"); err != nil {
 		return err
 	}
 	return os.Remove(path)
