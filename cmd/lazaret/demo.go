@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lazaret-health/lazaret/internal/config"
+	"github.com/lazaret-health/lazaret/internal/engine"
 )
 
 const demoHelp = `See it work: a simulated hospital sends, Lazaret keeps and delivers, three systems receive.
@@ -98,7 +100,7 @@ type demo struct {
 
 	hospital  *child
 	receivers []*child
-	drained   bool // --once: everything was sent, and the queues were empty
+	example   string // id of a message worth looking at
 }
 
 // run starts the receivers, the service and the hospital, in this order, watches them, and stops them in the reverse one.
@@ -136,6 +138,7 @@ func (d *demo) run(ctx context.Context, c *config.Config, log *slog.Logger, logF
 	if err == nil && !d.o.once {
 		d.settle()
 	}
+	d.example = d.find(ctx)
 	stopService()
 	if err := errors.Join(err, g.Wait()); err != nil {
 		return err
@@ -189,7 +192,6 @@ func (d *demo) watch(ctx, service context.Context, logFile *os.File) (err error)
 		case gone && d.waiting() == 0:
 			// Twice in a row, for a message counts as waiting a moment after it was answered.
 			if empty++; empty >= 2 {
-				d.drained = true
 				return nil
 			}
 		default:
@@ -206,6 +208,17 @@ func (d *demo) settle() {
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
+}
+
+// find looks for a message to show as an example: one that was set aside, for its way is the most interesting.
+func (d *demo) find(ctx context.Context) string {
+	for _, status := range []string{"error", "filtered", "sent"} {
+		page, err := d.service.engine.List(context.WithoutCancel(ctx), engine.Actor{}, engine.Query{Status: status, Limit: 1})
+		if err == nil && len(page.Messages) > 0 {
+			return page.Messages[0].ID.String()
+		}
+	}
+	return "ID"
 }
 
 func (d *demo) stopReceivers() (err error) {
@@ -236,8 +249,8 @@ func (d *demo) finish() error {
 
 // next shows the commands to try, such that they can be copied. They need a running service.
 func (d *demo) next(head string, running bool) {
-	at := " --config " + d.site.config()
-	list := []string{"lazaret message list" + at, "lazaret message trace" + at + " ID", "lazaret message show" + at + " ID", "lazaret channel list" + at}
+	at, id := " --config "+d.site.config(), cmp.Or(d.example, "ID")
+	list := []string{"lazaret message list" + at, "lazaret message trace" + at + " " + id, "lazaret message show" + at + " " + id, "lazaret channel list" + at}
 	if !running {
 		list = append([]string{"lazaret serve" + at + " &"}, list...)
 	}

@@ -47,7 +47,7 @@ channels:
         filter: 'MSH-9.2 in [%[6]s]'
         steps:
           - set: {MSH-5: LIS, MSH-6: LABORATORY}
-          - delete: [NK1, PID-19]
+          - delete: ["NK1(*)", "PID(*)-19"]
           - map: {field: PV1-2, table: patient-class}
         order: patient
         window: 16

@@ -44,13 +44,6 @@ func (p *program) serve(ctx context.Context, args []string) error {
 		p.say("lazaret: made the root key %s", clean(s.newRoot))
 		p.say("hint: copy it to a safe place now; without it nothing that is stored can ever be read")
 	}
-	go func() {
-		select {
-		case <-s.engine.Ready():
-			log.Info("ready: all sources listen", "channels", len(c.Channels), "database", c.Database.Kind, "socket", string(c.Control.Socket))
-		case <-ctx.Done():
-		}
-	}()
 	err = s.run(ctx)
 	if closed := s.close(); err == nil {
 		err = closed
