@@ -132,12 +132,22 @@ type option func(*db.Config)
 // start runs an engine over a database, which may have been used before. It stops with the test.
 func start(t *testing.T, address, keys string, channels []engine.Channel, options ...option) *house {
 	t.Helper()
+	return startWith(t, address, keys, channels, func(c *db.Config, _ *engine.Config) {
+		for _, o := range options {
+			o(c)
+		}
+	})
+}
+
+// startWith is start with other settings of the database and of the engine.
+func startWith(t *testing.T, address, keys string, channels []engine.Channel, change func(*db.Config, *engine.Config)) *house {
+	t.Helper()
 	ctx := context.Background()
 	h := &house{t: t, address: address, keys: keys, metrics: metrics.NewSet()}
 	cfg := dbtest.Config(t, address)
-	for _, o := range options {
-		o(&cfg)
-	}
+	own := engine.Config{Now: time.Now, Rand: rand.Reader, Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Metrics: h.metrics,
+		Organisation: "st-mary", Channels: channels}
+	change(&cfg, &own)
 	var err error
 	if h.db, err = db.Open(ctx, cfg); err != nil {
 		t.Fatal(err)
@@ -147,9 +157,8 @@ func start(t *testing.T, address, keys string, channels []engine.Channel, option
 		t.Fatal(err)
 	}
 	replica, release := takeReplica(t, keys)
-	h.engine, err = engine.New(ctx, engine.Config{DB: h.db, Keys: ring, Audit: h.log, Now: time.Now, Rand: rand.Reader,
-		Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Metrics: h.metrics, Organisation: "st-mary", Channels: channels,
-		Replica: replica})
+	own.DB, own.Keys, own.Audit, own.Replica = h.db, ring, h.log, replica
+	h.engine, err = engine.New(ctx, own)
 	if err != nil {
 		t.Fatal(err)
 	}
