@@ -251,7 +251,7 @@ func f(table []int, other struct{ lookup []int }) {
 			files: files{
 				"a.pem": "-----BEGIN EC PRIVATE" + " KEY-----\nMHcCAQEEIIEGq0Qm0s9kZkXw8Q9c3mS4hPZ1\n", "b.go": "package b\n\nconst k = \"-----BEGIN PRIVATE" + " KEY-----\\nMHcCAQEEIIEGq0Qm0s9kZkXw8Q9c3mS4hPZ1\"\n",
 				"c.go": "package c\n\nconst head = \"-----BEGIN PRIVATE" + " KEY-----\"\n", "d.yaml": "key: AKIA" + "ABCDEFGHIJKLMNOP\n",
-				"e.yaml": "database: postgres://lazaret:Kq7vbX" + "2pL@db.st-mary.org/lazaret\nexample: postgres://u:secret@db.example/x\n",
+				"e.yaml": "database: postgres://lazaret:Kq7vbX" + "2pL@db.st-mary.org/lazaret\nexample: postgres://u:secret@db.example/x\nvariable: postgres://u:$word@127.0.0.1/x\n",
 			},
 			want: []string{"a.pem:1: looks like a private key", "b.go:3: looks like a private key", "d.yaml:1: looks like an AWS", "e.yaml:1: looks like a password"},
 		},

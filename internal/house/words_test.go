@@ -255,8 +255,8 @@ var patterns = []struct{ what, pattern string }{
 	{"a password in a URL", `\b[a-z][a-z0-9+]{2,}://[A-Za-z0-9_.-]+:[A-Za-z0-9_.~!$&*+=%-]{3,}@(?:[a-z0-9-]+\.)*[a-z0-9-]+`},
 }
 
-// harmless passwords in URLs are examples that name themselves so, or lead to nowhere.
-var harmless = regexp.MustCompile(`:(?:secret|password|pass|wrong|hidden|clear|example|changeme|hunter2|x+|s3cret)[a-z0-9-]*@|@(?:[a-z0-9-]+\.)*(?:example|invalid|test|localhost)\b|@(?:example\.(?:com|org|net)|localhost|host|db)$`)
+// harmless passwords in URLs are variables, examples that name themselves so, or lead to nowhere.
+var harmless = regexp.MustCompile(`:(?:\$\{?[a-zA-Z_]+\}?|secret|password|pass|wrong|hidden|clear|example|changeme|hunter2|x+|s3cret)[a-z0-9-]*@|@(?:[a-z0-9-]+\.)*(?:example|invalid|test|localhost)\b|@(?:example\.(?:com|org|net)|localhost|host|db)$`)
 
 func secrets(t *testing.T, tr *tree) (findings []string) {
 	var exprs []*regexp.Regexp
