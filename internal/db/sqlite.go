@@ -114,9 +114,7 @@ func lockFile(path string) (*os.File, error) {
 // connect opens one more connection with a page cache of so many KiB.
 func (s *sqliteStore) connect(cacheKiB int) (*sqliteConn, error) {
 	name := "file:" + (&urlPath{s.path}).String()
-	if s.db.cfg.VFS != "" {
-		name += "?vfs=" + s.db.cfg.VFS
-	}
+	name += "?vfs=" + layerOver(s.db.cfg.VFS)
 	c, err := sqlite3.OpenFlags(name, sqlite3.OPEN_READWRITE|sqlite3.OPEN_URI|sqlite3.OPEN_NOFOLLOW)
 	if err != nil {
 		return nil, sqliteError(err)
