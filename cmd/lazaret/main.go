@@ -28,7 +28,9 @@ func main() {
 		signals = signals[1:]
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), signals...)
-	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	// A second signal ends the process at once, for who sends it does not want to wait. One that comes right behind the first is
+	// the same: timeout(1) and some shells send to the process and to its group.
+	context.AfterFunc(ctx, func() { time.AfterFunc(time.Second, stop) })
 	p := &program{
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, live: isTerminal(os.Stderr), width: terminalWidth(os.Stderr),
 		env: os.Getenv, now: func() time.Time { return time.Now().UTC() }, rand: rand.Reader, exit: os.Exit,
