@@ -87,6 +87,9 @@ func (p *program) bench(ctx context.Context, args []string) (err error) {
 	if made {
 		defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
 	}
+	if inMemory(b.dir) {
+		p.say("warning: %s lies in memory, where a sync costs nothing: name a folder on a disk with --dir", clean(b.dir))
+	}
 	if err := b.run(ctx); err != nil {
 		return err
 	}

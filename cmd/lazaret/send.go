@@ -3,9 +3,9 @@ package main
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"strings"
@@ -15,7 +15,8 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/lazaret-health/lazaret/hl7"
-	"github.com/lazaret-health/lazaret/hl7/mllp"
+	"github.com/lazaret-health/lazaret/internal/connect/mllp"
+	"github.com/lazaret-health/lazaret/internal/engine"
 )
 
 const sendHelp = `Send HL7 messages over MLLP, one after another, and show the answers.
@@ -73,10 +74,6 @@ func (p *program) send(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	conf, err := o.tlsConfig(p.now)
-	if err != nil {
-		return err
-	}
 	messages, err := p.readMessages(files, o.asIs)
 	if err != nil {
 		return err
@@ -84,7 +81,15 @@ func (p *program) send(ctx context.Context, args []string) error {
 	if o.count == 0 {
 		o.count = len(messages)
 	}
-	s := &sending{p: p, o: o, tls: conf, messages: messages}
+	s := &sending{p: p, o: o, messages: messages}
+	for range min(o.connections, o.count) {
+		sender, err := mllp.NewSender(o.sender(p))
+		if err != nil {
+			return err
+		}
+		defer sender.Close()
+		s.senders = append(s.senders, sender)
+	}
 	return s.run(ctx)
 }
 
@@ -131,27 +136,21 @@ func isLoopback(host string) bool {
 	return err == nil && ip.Unmap().IsLoopback()
 }
 
-func (o *sendOptions) tlsConfig(now func() time.Time) (*tls.Config, error) {
-	if !o.tls {
-		return nil, nil
+// sender is how a connection is made: as the engine's own, so that both judge an answer, or its absence, alike.
+func (o *sendOptions) sender(p *program) mllp.SenderConfig {
+	c := mllp.SenderConfig{Address: o.to, ConnectTimeout: o.timeout, AnswerTimeout: o.timeout, Now: p.now, Log: slog.New(slog.DiscardHandler)}
+	if o.tls {
+		c.TLS = &mllp.TLS{Certificate: o.cert, Key: o.key, Peers: o.ca, ServerName: o.serverName}
 	}
-	creds, err := mllp.LoadTLS(mllp.TLSFiles{Certificate: o.cert, Key: o.key, Peers: o.ca, Now: now})
-	if err != nil {
-		return nil, err
-	}
-	conf, err := creds.Client()
-	if err == nil {
-		conf.ServerName = o.serverName
-	}
-	return conf, err
+	return c
 }
 
 // sending is one run of send.
 type sending struct {
 	p        *program
 	o        sendOptions
-	tls      *tls.Config
 	messages []outgoing
+	senders  []*mllp.Sender // a connection each
 	live     live
 
 	mu       sync.Mutex
@@ -171,8 +170,8 @@ func (s *sending) run(ctx context.Context) error {
 	}
 	start := s.p.now()
 	var wg sync.WaitGroup
-	for range min(s.o.connections, s.o.count) {
-		wg.Go(func() { s.connection(ctx, limit) })
+	for _, sender := range s.senders {
+		wg.Go(func() { s.connection(ctx, sender, limit) })
 	}
 	wg.Wait()
 	took := s.p.now().Sub(start)
@@ -204,28 +203,25 @@ func (s *sending) run(ctx context.Context) error {
 
 // connection sends what is next until nothing is left. After a message without an answer it stops: order matters to the
 // receiver, and whether to send that message again is the user's decision.
-func (s *sending) connection(ctx context.Context, limit *rate.Limiter) {
-	c := &mllp.Client{Addr: s.o.to, TLS: s.tls, AnswerTimeout: s.o.timeout}
-	defer c.Close()
+func (s *sending) connection(ctx context.Context, sender *mllp.Sender, limit *rate.Limiter) {
 	for {
 		m, ok := s.take()
 		if !ok || limit.Wait(ctx) != nil {
 			return
 		}
 		begun := s.p.now()
-		answer, err := c.Send(ctx, m.block)
-		one := answered{File: m.file, ControlID: m.controlID, Micros: s.p.now().Sub(begun).Microseconds()}
-		var ack hl7.AckResult
-		if err == nil {
-			ack, err = hl7.ParseAck(answer)
-			one.Code, one.Error, one.Text = string(ack.Code), ack.ErrorCode, ack.Text
+		reply, err := sender.Send(ctx, m.block)
+		one := answered{File: m.file, ControlID: m.controlID, Text: reply.Text, Micros: s.p.now().Sub(begun).Microseconds()}
+		if one.Code, one.Error, _ = strings.Cut(reply.Code, " "); err == nil && !hl7.AckCode(one.Code).Valid() {
+			one.Code, one.Error, one.Text = "", "", reply.Code // the message asks for no answer, and got none
 		}
+		var never *engine.Unsendable
+		var notSent *engine.NotSent
 		if err != nil {
-			var se *mllp.SendError
-			one.Text, one.Maybe = err.Error(), !errors.As(err, &se) || se.Sent
+			one.Text, one.Maybe = err.Error(), !errors.As(err, &never) && !errors.As(err, &notSent)
 		}
-		s.done(one, err == nil && ack.Code.Accepted(), err)
-		if err != nil {
+		s.done(one, reply.Taken, err)
+		if err != nil && never == nil {
 			return
 		}
 	}
@@ -254,7 +250,10 @@ func (s *sending) done(one answered, accepted bool, err error) {
 	switch {
 	case err != nil:
 		s.failed++
-		s.lost = cmp.Or(s.lost, err)
+		var never *engine.Unsendable // about this message only; the next may go
+		if !errors.As(err, &never) {
+			s.lost = cmp.Or(s.lost, err)
+		}
 	case accepted:
 		s.accepted++
 	default:
@@ -281,7 +280,7 @@ func (a answered) line() string {
 	if a.Text != "" {
 		text += ": " + a.Text
 	}
-	if a.Code == "" && a.Maybe && !strings.Contains(a.Text, "may have arrived") {
+	if a.Maybe && !strings.Contains(a.Text, "may have arrived") {
 		text += " (it may have arrived)"
 	}
 	return clean(text) + "\n"

@@ -35,6 +35,7 @@ func (p *program) serve(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	tuneMemory()
 	log := p.logger(c.Log.Level, c.Log.Format)
 	s, err := p.openService(ctx, c, log)
 	if err != nil {
