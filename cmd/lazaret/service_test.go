@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"github.com/lazaret-health/lazaret/internal/config"
 	"github.com/lazaret-health/lazaret/internal/control"
 	"github.com/lazaret-health/lazaret/internal/db"
+	"github.com/lazaret-health/lazaret/internal/db/dbtest"
 )
 
 // newProgram is the command inside a test.
@@ -50,9 +52,11 @@ channels:
 
 // TestServiceIsOnRecord starts and stops the service twice in this process: nothing is left running (TestMain holds that), and
 // the audit log tells of both, and of the key.
-func TestServiceIsOnRecord(t *testing.T) {
+func TestServiceIsOnRecord(t *testing.T) { dbtest.Each(t, serviceIsOnRecord) }
+
+func serviceIsOnRecord(t *testing.T, address string) {
 	p, _, _ := newProgram(t)
-	c := loadSite(t, quietSite)
+	c := loadSite(t, quietSite+fmt.Sprintf("database: %q\n", address))
 	for range 2 {
 		s, err := p.openService(t.Context(), c, p.logger("error", "text"))
 		if err != nil {
