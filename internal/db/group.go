@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 )
 
@@ -64,6 +65,8 @@ func (d *DB) Commit(ctx context.Context, size int, apply func(*Tx) error) error 
 		g.busy = true
 		g.mu.Unlock()
 	}
+	// Whoever can run now may still join; nobody is waited for. Without it a caller that comes first often commits alone.
+	runtime.Gosched()
 	g.commitNext()
 	return c.err
 }
