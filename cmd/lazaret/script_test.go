@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -219,8 +220,10 @@ func (o *tools) stop(_ *script.State, _ ...string) (script.WaitFunc, error) {
 
 func (o *tools) kill(_ *script.State, _ ...string) (script.WaitFunc, error) {
 	o.service.Process.Kill()
-	w, _ := o.end()
-	return w, nil
+	if _, err := o.end(); err == nil {
+		return nil, errors.New("the service ended before it was killed")
+	}
+	return nil, nil
 }
 
 func (o *tools) end() (script.WaitFunc, error) {

@@ -225,7 +225,7 @@ func TestProblems(t *testing.T) {
 	for _, c := range []struct {
 		name, method, path, body, purpose string
 		status                            int
-		title, not                        string
+		title, detail, not                string
 	}{
 		{name: "an unknown id is not found", method: "POST", path: "/v1/messages/01993a5e-8c1f-7d3a-b5f2-6f0c3b1d2e4a/trace", status: 404, title: "not found"},
 		{name: "what is no id is not found either", method: "POST", path: "/v1/messages/4711/trace", status: 404, title: "not found"},
@@ -234,7 +234,7 @@ func TestProblems(t *testing.T) {
 		{name: "a key that the search does not have, and the answer does not repeat it", method: "POST", path: "/v1/messages/search", body: `{"secret4711": "x"}`, status: 400, title: "the request is wrong", not: "secret4711"},
 		{name: "more behind the search", method: "POST", path: "/v1/messages/search", body: `{} {}`, status: 400, title: "the request is wrong"},
 		{name: "a search of a megabyte", method: "POST", path: "/v1/messages/search", body: `{"patient": "` + strings.Repeat("9", 1<<20) + `"}`, status: 413, title: "the request is too long"},
-		{name: "an unknown channel", method: "POST", path: "/v1/channels/nobody/stop", status: 404, title: "not found"},
+		{name: "an unknown channel", method: "POST", path: "/v1/channels/nobody/stop", status: 404, title: "not found", detail: `channel "nobody"`},
 		{name: "an unknown destination", method: "POST", path: "/v1/channels/adt/destinations/nobody/pause", status: 404, title: "not found"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -250,6 +250,9 @@ func TestProblems(t *testing.T) {
 			}
 			if p.Status != c.status || p.Title != c.title || !strings.HasPrefix(p.Instance, "urn:uuid:") {
 				t.Errorf("problem %+v, want %d %q", p, c.status, c.title)
+			}
+			if c.detail != "" && p.Detail != c.detail {
+				t.Errorf("detail %q, want %q", p.Detail, c.detail)
 			}
 			if c.not != "" && (strings.Contains(text, c.not) || strings.Contains(s.log.String(), c.not)) {
 				t.Errorf("%q came back in %s or the log", c.not, text)

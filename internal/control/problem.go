@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"strings"
 
 	"github.com/lazaret-health/lazaret/internal/db"
 	"github.com/lazaret-health/lazaret/internal/engine"
@@ -53,12 +54,9 @@ func (s *Server) problem(err error, request db.ID, r *http.Request) *Problem {
 	return &Problem{Status: http.StatusInternalServerError, Title: "internal error", Detail: "the service's log has it under request " + request.String()}
 }
 
-// detailOf is the text of an error that says more than its class.
+// detailOf is what an error says beyond its class.
 func detailOf(err, class error) string {
-	if err.Error() == class.Error() {
-		return ""
-	}
-	return err.Error()
+	return strings.TrimSuffix(strings.TrimSuffix(err.Error(), class.Error()), ": ")
 }
 
 func (s *Server) refuse(w http.ResponseWriter, request db.ID, p *Problem) {
