@@ -33,6 +33,7 @@ type Summary struct {
 	AcceptedAt time.Time `json:"accepted_at"`
 	Status     string    `json:"status"`
 	Reason     string    `json:"reason,omitempty"`
+	Revision   int64     `json:"revision"` // of the channel that took it
 	Type       string    `json:"type"`
 	Size       int       `json:"size"`
 	Peer       string    `json:"peer"`
@@ -40,7 +41,7 @@ type Summary struct {
 	Header
 	Deliveries []Delivery `json:"deliveries"`
 
-	channelNumber, revision, flags int64
+	channelNumber, flags int64
 }
 
 // A Delivery is one message on its way to one destination.
@@ -283,7 +284,7 @@ func (e *Engine) scanInParts(tx *db.Tx, sql string, args []any, add func(*Summar
 func (e *Engine) summary(rows *db.Rows) (s Summary, err error) {
 	var at, status int64
 	var header []byte
-	err = rows.Scan(&s.Number, &s.ID, &s.channelNumber, &s.revision, &at, &status, &s.Type, &s.Size, &s.Peer, &s.flags, &s.Reason, &header)
+	err = rows.Scan(&s.Number, &s.ID, &s.channelNumber, &s.Revision, &at, &status, &s.Type, &s.Size, &s.Peer, &s.flags, &s.Reason, &header)
 	if err != nil {
 		return s, err
 	}
