@@ -46,21 +46,22 @@ func (q *queue) prepare(ctx context.Context, due []*delivery) (ready []*delivery
 			ready = append(ready, d)
 			continue
 		}
-		send, err := q.prepareOne(ctx, d, sealed[i])
+		send, err := q.prepareOne(ctx, d, sealed[i], len(ready) == 0)
 		if err != nil {
 			return nil, err
 		}
 		if send {
 			ready = append(ready, d)
 		} else if !d.done {
-			break // held: in a strict queue nothing may pass it
+			break // held, or about to be: nothing may pass it
 		}
 	}
 	return ready, nil
 }
 
-// prepareOne opens, filters and transforms one message. false: it is not sent.
-func (q *queue) prepareOne(ctx context.Context, d *delivery, sealed []byte) (bool, error) {
+// prepareOne opens, filters and transforms one message. false: it is not sent. One that will hold the queue does so when it comes
+// first, for what is ready before it is to be sent.
+func (q *queue) prepareOne(ctx context.Context, d *delivery, sealed []byte, first bool) (bool, error) {
 	e := q.channel.engine
 	if sealed == nil {
 		q.settle(settlement{d: d, state: Failed, outcome: "content is gone",
@@ -95,6 +96,8 @@ func (q *queue) prepareOne(ctx context.Context, d *delivery, sealed []byte) (boo
 	}
 	out, keep, err := q.transform(block)
 	switch {
+	case err != nil && q.cfg.OnError == Hold && !first:
+		return false, nil
 	case err != nil:
 		q.failed(d, err)
 		return false, nil
