@@ -51,6 +51,9 @@ func TestACommitsWordHoldsAfterACrash(t *testing.T) {
 				if more = disk.Broke() > 0; more && said == nil {
 					t.Errorf("%s: told as kept", what)
 				}
+				if stopped := errors.Is(said, db.ErrStopped); more && stopped != (op == faults.Sync) {
+					t.Errorf("%s: %v; a failed sync ends the process, a failed write does not", what, said)
+				}
 				disk.Kill()
 				d.Close()
 				disk.Revive()

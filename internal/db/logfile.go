@@ -1,6 +1,11 @@
 package db
 
 import (
+	"errors"
+	"io/fs"
+	"syscall"
+
+	"github.com/ncruces/go-sqlite3"
 	"github.com/ncruces/go-sqlite3/vfs"
 )
 
@@ -82,7 +87,21 @@ func (f *logFile) flush() error {
 	}
 	_, err := f.File.WriteAt(f.had, f.at)
 	f.had = f.had[:0]
-	return err
+	return writeError(err)
+}
+
+// writeError gives a failed write the code of one: SQLite learns of it from Sync, where it would take it for a failed fsync, and a
+// full disk would end the process.
+func writeError(err error) error {
+	var path *fs.PathError
+	var errno syscall.Errno
+	switch {
+	case !errors.As(err, &path) && !errors.As(err, &errno):
+		return err // none, or it has its code already
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return vfs.SystemError(err, sqlite3.FULL)
+	}
+	return vfs.SystemError(err, sqlite3.IOERR_WRITE)
 }
 
 // ReadAt, Size and Truncate see what was written, as they would without the layer.

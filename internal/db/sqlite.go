@@ -191,7 +191,7 @@ func (s *sqliteStore) write(ctx context.Context, tx *Tx, fn func() error) (err e
 // then the log ends in a whole transaction that this process takes for undone, and that the next one would find and keep,
 // unless something is written over it. Until that is done, nobody may be told that the transaction was not kept.
 func (s *sqliteStore) afterFailedCommit(err error) error {
-	if errors.Is(err, sqlite3.FULL) || errors.Is(err, sqlite3.BUSY) || failedSync(err) {
+	if errors.Is(sqliteError(err), ErrFull) || errors.Is(err, sqlite3.BUSY) || failedSync(err) {
 		return err // the last page was not written; or the process ends
 	}
 	s.doubtful = true

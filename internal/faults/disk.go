@@ -12,6 +12,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"io/fs"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -146,7 +147,7 @@ func (d *Disk) before(op Op, name string, end int64) (do bool, err error) {
 		}
 		if used > d.capacity {
 			d.broke++
-			return false, vfs.SystemError(syscall.ENOSPC, sqlite3.FULL)
+			return false, failure(op, name, syscall.ENOSPC)
 		}
 	}
 	b := d.breaks
@@ -160,7 +161,12 @@ func (d *Disk) before(op Op, name string, end int64) (do bool, err error) {
 	if d.onBreak != nil {
 		d.onBreak()
 	}
-	return b.Kept, syscall.EIO
+	return b.Kept, failure(op, name, syscall.EIO)
+}
+
+// failure is an error in the form that the driver's own layer gives it: without a code of SQLite's, also for a full disk.
+func failure(op Op, name string, why syscall.Errno) error {
+	return &fs.PathError{Op: [...]string{"", "write", "fdatasync", "truncate", "remove"}[op], Path: name, Err: why}
 }
 
 // Open is not called: SQLite's driver prefers OpenFilename.

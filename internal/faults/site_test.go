@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -20,6 +22,7 @@ import (
 	"github.com/lazaret-health/lazaret/internal/db"
 	"github.com/lazaret-health/lazaret/internal/db/dbtest"
 	"github.com/lazaret-health/lazaret/internal/engine"
+	"github.com/lazaret-health/lazaret/internal/faults"
 	"github.com/lazaret-health/lazaret/internal/seal"
 )
 
@@ -200,4 +203,45 @@ func (s *site) recorded(event audit.Event) (map[string]int, error) {
 
 func (s *site) recompute() error {
 	return s.db.Read(context.Background(), func(tx *db.Tx) error { _, err := s.log.Recompute(tx, nil); return err })
+}
+
+// settled waits until every queue is empty and its results are stored.
+func (s *site) settled(t testing.TB) {
+	t.Helper()
+	for range 12000 {
+		list, err := s.engine.Channels(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		idle := true
+		for _, c := range list {
+			for _, d := range c.Destinations {
+				idle = idle && d.Waiting == 0 && d.Oldest.IsZero()
+			}
+		}
+		if idle {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	t.Fatal("the queues do not become empty")
+}
+
+// marked lists a destination's deliveries in the order of acceptance.
+func (s *site) marked(t testing.TB, name string) (list []faults.Stored) {
+	t.Helper()
+	byID, err := s.messages()
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := slices.SortedFunc(maps.Values(byID), func(a, b engine.Summary) int { return int(a.Number - b.Number) })
+	for _, m := range all {
+		for _, d := range m.Deliveries {
+			if d.Destination == name {
+				list = append(list, faults.Stored{ControlID: m.ControlID,
+					Marked: strings.Contains(strings.Join(d.Notes, " "), "possible duplicate")})
+			}
+		}
+	}
+	return list
 }

@@ -1,0 +1,113 @@
+package faults
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/lazaret-health/lazaret/hl7"
+	"github.com/lazaret-health/lazaret/internal/engine"
+)
+
+// A Receiver keeps a ledger of what it took, by control ID in the order of arrival. Its methods may be called from any goroutine.
+type Receiver struct {
+	mu     sync.Mutex
+	ledger []string
+	came   chan struct{}
+}
+
+// NewReceiver makes a receiver with an empty ledger.
+func NewReceiver() *Receiver { return &Receiver{came: make(chan struct{}, 1)} }
+
+// Take writes a message into the ledger.
+func (r *Receiver) Take(block []byte) {
+	id := ""
+	if m, err := hl7.Parse(block); err == nil {
+		id = m.ControlID()
+	}
+	r.mu.Lock()
+	r.ledger = append(r.ledger, id)
+	r.mu.Unlock()
+	select {
+	case r.came <- struct{}{}:
+	default:
+	}
+}
+
+// Send takes everything: a Receiver can stand as an engine's Sender.
+func (r *Receiver) Send(_ context.Context, block []byte) (engine.Reply, error) {
+	r.Take(block)
+	return engine.Reply{Taken: true, Code: "AA"}, nil
+}
+
+// Close does nothing.
+func (r *Receiver) Close() error { return nil }
+
+// Ledger is what came so far.
+func (r *Receiver) Ledger() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.ledger)
+}
+
+// Wait waits until so many different messages have come.
+func (r *Receiver) Wait(t testing.TB, n int) {
+	t.Helper()
+	deadline := time.After(60 * time.Second)
+	for {
+		different := map[string]bool{}
+		for _, id := range r.Ledger() {
+			different[id] = true
+		}
+		if len(different) >= n {
+			return
+		}
+		select {
+		case <-r.came:
+		case <-deadline:
+			t.Fatalf("the receiver has %d different messages, want %d", len(different), n)
+		}
+	}
+}
+
+// A Stored is what a database says about one delivery.
+type Stored struct {
+	ControlID string
+	Marked    bool // as a possible duplicate
+}
+
+// MustBeOnceInOrder compares the ledger with the deliveries in the order of acceptance: each came, in that order, and only what
+// is marked came again.
+func (r *Receiver) MustBeOnceInOrder(t testing.TB, stored []Stored) {
+	t.Helper()
+	place, marked := map[string]int{}, map[string]bool{}
+	for i, s := range stored {
+		place[s.ControlID], marked[s.ControlID] = i, s.Marked
+	}
+	times := map[string]int{}
+	last := -1
+	for _, id := range r.Ledger() {
+		at, known := place[id]
+		if !known {
+			t.Errorf("the receiver got message %q, which is not stored", id)
+			continue
+		}
+		if times[id]++; times[id] > 1 {
+			continue
+		}
+		if at < last {
+			t.Errorf("message %s came after one that was accepted later", id)
+		}
+		last = max(last, at)
+	}
+	for _, s := range stored {
+		switch n := times[s.ControlID]; {
+		case n == 0:
+			t.Errorf("message %s never came", s.ControlID)
+		case n > 1 && !s.Marked:
+			t.Errorf("message %s came %d times and is not marked", s.ControlID, n)
+		}
+	}
+}
