@@ -181,17 +181,24 @@ func (e *Engine) MessagesAbout(ctx context.Context, p seal.Period, identifier st
 	return nil
 }
 
-// ChannelOf names the channel that took a message. ErrNotFound also for another organisation's.
-func (e *Engine) ChannelOf(ctx context.Context, id db.ID) (name string, err error) {
-	err = e.db.Read(ctx, func(tx *db.Tx) error {
-		return tx.QueryRow(`SELECT c.name FROM message m JOIN channel c ON c.number = m.channel WHERE m.id = $1 AND m.organisation = $2`,
-			[]any{id, e.org}, &name)
-	})
-	if errors.Is(err, db.ErrNoRows) {
-		err = fmt.Errorf("message %s: %w", id, ErrNotFound)
-	}
-	return name, err
+// HasMessage says whether this organisation has a message of that id.
+func (e *Engine) HasMessage(ctx context.Context, id db.ID) (bool, error) {
+	return e.has(ctx, `SELECT count(*) FROM message WHERE id = $1 AND organisation = $2`, id)
 }
+
+// HasChannel says whether this organisation has a channel of that name, or had one.
+func (e *Engine) HasChannel(ctx context.Context, name string) (bool, error) {
+	return e.has(ctx, `SELECT count(*) FROM channel WHERE name = $1 AND organisation = $2`, name)
+}
+
+func (e *Engine) has(ctx context.Context, sql string, what any) (bool, error) {
+	var n int64
+	err := e.db.Read(ctx, func(tx *db.Tx) error { return tx.QueryRow(sql, []any{what, e.org}, &n) })
+	return n > 0, err
+}
+
+// OrganisationNumber is what stored rows and keys know the organisation by.
+func (e *Engine) OrganisationNumber() uint32 { return uint32(e.org) }
 
 const (
 	allQueues = `SELECT q.number, q.name, q.low, c.name FROM queue q JOIN channel c ON c.number = q.channel
@@ -325,7 +332,7 @@ func numbersText(list []stored) string {
 	return string(b)
 }
 
-// A Dropped batch: how many messages lost their content and its bytes (as it came), how many attempts' bytes went, and the
+// dropped is a batch: how many messages lost their content and its bytes (as it came), how many attempts' bytes went, and the
 // cursor to go on from.
 type dropped struct {
 	messages, bytes, attempts int64
