@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -183,3 +184,21 @@ func message(typ, control, processing, version string, segments ...string) strin
 func isConflict(err error) bool { return errors.Is(err, engine.ErrConflict) }
 
 func isNotFound(err error) bool { return errors.Is(err, engine.ErrNotFound) }
+
+// fill sends n messages from 16 senders, the first before all others.
+func fill(t *testing.T, d *door, n int, block func(i int) string) {
+	t.Helper()
+	d.mustSend(t, block(0))
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			for i := int(next.Add(1)); i < n; i = int(next.Add(1)) {
+				if answer, err := d.send(block(i)); err != nil || !strings.Contains(answer, "MSA|AA|") {
+					t.Errorf("answered %q, %v", answer, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}

@@ -89,8 +89,11 @@ func (m *meters) settled(q *queue, s State) {
 	m.count("lazaret_deliveries_total", fmt.Sprintf(`channel=%q,destination=%q,result=%q`, q.channel.cfg.Name, q.cfg.Name, name))
 }
 
-// watch shows how long a queue is.
+// watch shows how long a queue is, and how much of it is in memory: at lookAhead, a queue by patient looks no further past those
+// that wait.
 func (m *meters) watch(q *queue) {
 	m.set.GetOrCreateGauge(fmt.Sprintf(`lazaret_queue_depth{channel=%q,destination=%q}`, q.channel.cfg.Name, q.cfg.Name),
 		func() float64 { return float64(q.depth.Load()) })
+	m.set.GetOrCreateGauge(fmt.Sprintf(`lazaret_queue_in_memory{channel=%q,destination=%q}`, q.channel.cfg.Name, q.cfg.Name),
+		func() float64 { return float64(q.inMem.Load()) })
 }

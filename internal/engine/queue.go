@@ -46,6 +46,7 @@ type queue struct {
 
 	bell  chan struct{} // rung when there may be something to do
 	depth atomic.Int64  // deliveries that are not settled, as far as this replica knows
+	inMem atomic.Int64  // of them, those that are in memory, as of the last turn
 
 	mu     sync.Mutex
 	paused bool   // guarded by mu
@@ -247,6 +248,7 @@ func (q *queue) turn(ctx context.Context) (wait time.Duration, err error) {
 		return 0, fmt.Errorf("read what is due: %w", err)
 	}
 	q.waiting = slices.DeleteFunc(q.waiting, func(d *delivery) bool { return d.done })
+	q.inMem.Store(int64(len(q.waiting)))
 	now := q.channel.engine.cfg.Now()
 	due, next := q.due(now)
 	if len(due) == 0 {
