@@ -1,0 +1,47 @@
+package retention
+
+import (
+	"context"
+	"time"
+)
+
+// A pace keeps disposal out of the engine's way: batches are as big as fit into a commit of about maxBatchTime, and after each it
+// rests for rest times as long as it took. What others had to wait for is a part of that time, so it takes at most a fifth.
+type pace struct {
+	sleep func(context.Context, time.Duration) error
+	limit int
+}
+
+const (
+	firstLimit   = 200
+	leastLimit   = 50
+	mostLimit    = 2000
+	maxBatchTime = 20 * time.Millisecond
+	rest         = 4
+)
+
+func newPace(sleep func(context.Context, time.Duration) error) *pace {
+	return &pace{sleep: sleep, limit: firstLimit}
+}
+
+// batch runs one batch and rests. It measures by the machine's clock: how long something takes has no other.
+func (p *pace) batch(ctx context.Context, run func(limit int) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	start := time.Now()
+	if err := run(p.limit); err != nil {
+		return err
+	}
+	took := time.Since(start)
+	switch {
+	case took > maxBatchTime:
+		p.limit = max(p.limit/2, leastLimit)
+	case took < maxBatchTime/2:
+		p.limit = min(p.limit*3/2, mostLimit)
+	}
+	return p.sleep(ctx, rest*took)
+}
+
+// wait rests after something that took so long.
+func (p *pace) wait(ctx context.Context, took time.Duration) error { return p.sleep(ctx, rest*took) }
