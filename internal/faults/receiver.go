@@ -111,3 +111,24 @@ func (r *Receiver) MustBeOnceInOrder(t testing.TB, stored []Stored) {
 		}
 	}
 }
+
+// Only is a receiver with those entries of the ledger whose control ID fits.
+func (r *Receiver) Only(fits func(id string) bool) *Receiver {
+	some := NewReceiver()
+	for _, id := range r.Ledger() {
+		if fits(id) {
+			some.ledger = append(some.ledger, id)
+		}
+	}
+	return some
+}
+
+// Repeats is how many entries of the ledger name a message that had come before.
+func (r *Receiver) Repeats() int {
+	different := map[string]bool{}
+	list := r.Ledger()
+	for _, id := range list {
+		different[id] = true
+	}
+	return len(list) - len(different)
+}
