@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -52,7 +53,9 @@ func (r *testReceiver) Handle(_ context.Context, _ *mllp.Peer, block []byte) ([]
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.n++
-	if err := os.WriteFile(filepath.Join(r.dir, fmt.Sprintf("%d.hl7", r.n)), block, 0o600); err != nil {
+	// Scripts wait for the file, so it must be whole when it is there.
+	path := filepath.Join(r.dir, fmt.Sprintf("%d.hl7", r.n))
+	if err := errors.Join(os.WriteFile(path+".part", block, 0o600), os.Rename(path+".part", path)); err != nil {
 		return nil, err
 	}
 	return hl7.NewAckRaw(block, hl7.Ack{Code: r.code, Text: map[bool]string{false: "not wanted here"}[r.code == hl7.AA]}), nil

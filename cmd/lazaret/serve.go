@@ -31,12 +31,15 @@ func (p *program) serve(ctx context.Context, args []string) error {
 	if err := f.noArguments(args); err != nil {
 		return err
 	}
-	c, err := p.safeConfig(*path)
+	c, warnings, err := p.safeConfig(*path)
 	if err != nil {
 		return err
 	}
 	tuneMemory()
 	log := p.logger(c.Log.Level, c.Log.Format)
+	for _, w := range warnings {
+		log.Warn("configuration: "+w.What, "file", w.File, "line", w.Line, "key", w.Key, "next", w.Next)
+	}
 	s, err := p.openService(ctx, c, log)
 	if err != nil {
 		return err
@@ -55,15 +58,14 @@ func (p *program) serve(ctx context.Context, args []string) error {
 	return err
 }
 
-// safeConfig loads the configuration and refuses one with errors. Warnings are repeated in the log's place.
-func (p *program) safeConfig(path string) (*config.Config, error) {
-	c, err := config.Load(path)
-	if err != nil {
-		return nil, err
+// safeConfig loads the configuration and refuses one with errors. The warnings, accepted risks among them, belong in the log.
+func (p *program) safeConfig(path string) (c *config.Config, warnings []config.Problem, err error) {
+	if c, err = config.Load(path); err != nil {
+		return nil, nil, err
 	}
 	list, err := p.findings(path)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var wrong config.Errors
 	for _, one := range list {
@@ -71,13 +73,13 @@ func (p *program) safeConfig(path string) (*config.Config, error) {
 		if one.Level == config.Error {
 			wrong = append(wrong, problem)
 		} else {
-			p.say("warning: %s", clean(problem.Error()))
+			warnings = append(warnings, problem)
 		}
 	}
 	if len(wrong) > 0 {
-		return nil, wrong
+		return nil, nil, wrong
 	}
-	return c, nil
+	return c, warnings, nil
 }
 
 // osUser is who runs this process.

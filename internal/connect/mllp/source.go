@@ -135,7 +135,11 @@ func bears(cert *x509.Certificate, names []string) bool {
 
 // Open binds the address.
 func (s *Source) Open() error {
-	ln, err := net.Listen("tcp", s.c.Listen)
+	network := "tcp"
+	if ap, err := netip.ParseAddrPort(s.c.Listen); err == nil && ap.Addr().Is4() {
+		network = "tcp4" // Go would take 0.0.0.0 for IPv6 too, which who wrote it did not mean, nor their firewall
+	}
+	ln, err := net.Listen(network, s.c.Listen)
 	if err != nil {
 		return fmt.Errorf("mllp source: %w", err)
 	}
