@@ -85,12 +85,12 @@ func (s *Server) showMessage(ctx context.Context, who engine.Actor, r *http.Requ
 }
 
 // trace tells a message's way, without content.
-func (s *Server) trace(ctx context.Context, _ engine.Actor, r *http.Request) (any, error) {
+func (s *Server) trace(ctx context.Context, who engine.Actor, r *http.Request) (any, error) {
 	id, err := messageID(r)
 	if err != nil {
 		return nil, err
 	}
-	return s.c.Engine.Trace(ctx, id)
+	return s.c.Engine.Trace(ctx, who, id)
 }
 
 // resend queues a message again. 409 when the channel still refuses it.

@@ -94,7 +94,7 @@ func (h *house) find(control string) engine.Summary {
 // events are the entries about a message, in their order.
 func (h *house) events(id db.ID) string {
 	h.t.Helper()
-	trace, err := h.engine.Trace(context.Background(), id)
+	trace, err := h.engine.Trace(context.Background(), clerk(), id)
 	if err != nil {
 		h.t.Fatal(err)
 	}

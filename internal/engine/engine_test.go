@@ -305,7 +305,7 @@ func TestAMessageArrivesAsItCame(t *testing.T) {
 		if err != nil || string(detail.Content) != in {
 			t.Errorf("shown as %q, %v", detail.Content, err)
 		}
-		trace, err := h.engine.Trace(context.Background(), m.ID)
+		trace, err := h.engine.Trace(context.Background(), engine.Actor{}, m.ID)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -467,7 +467,7 @@ func mustBeWithoutGaps(t *testing.T, h *house, count int) {
 func mustBeOnRecord(t *testing.T, h *house, byID map[string]engine.Summary) {
 	t.Helper()
 	for id, m := range byID {
-		trace, err := h.engine.Trace(context.Background(), m.ID)
+		trace, err := h.engine.Trace(context.Background(), engine.Actor{}, m.ID)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -109,8 +109,8 @@ func (e *Engine) Show(ctx context.Context, who Actor, id db.ID) (Detail, error) 
 	return d, nil
 }
 
-// Trace returns a message's way: no content.
-func (e *Engine) Trace(ctx context.Context, id db.ID) (Trace, error) {
+// Trace returns a message's way: no content. That somebody looked is on record before the answer leaves.
+func (e *Engine) Trace(ctx context.Context, who Actor, id db.ID) (Trace, error) {
 	var t Trace
 	err := e.db.Read(ctx, func(tx *db.Tx) (err error) {
 		if t.Summary, err = e.find(ctx, tx, id); err != nil {
@@ -131,7 +131,17 @@ func (e *Engine) Trace(ctx context.Context, id db.ID) (Trace, error) {
 		slices.SortFunc(t.Entries, func(a, b TraceEntry) int { return int(a.Sequence - b.Sequence) })
 		return nil
 	})
-	return t, err
+	if err != nil {
+		return Trace{}, err
+	}
+	err = e.db.Commit(ctx, 0, func(tx *db.Tx) error {
+		return e.record(tx, who.entry(audit.Entry{Event: audit.AuditLogUsed, Action: audit.Read, Result: audit.Success,
+			ResourceType: "message", ResourceID: id.String()}))
+	})
+	if err != nil {
+		return Trace{}, fmt.Errorf("put the reading on record: %w", err)
+	}
+	return t, nil
 }
 
 const (
