@@ -41,8 +41,14 @@ type site struct {
 // openSite opens database, keys and engine; with run it also serves.
 func openSite(t testing.TB, address, keys string, channels []engine.Channel, run bool, change func(*db.Config)) (*site, error) {
 	t.Helper()
+	return openCounted(t, address, keys, channels, metrics.NewSet(), run, change)
+}
+
+// openCounted is openSite with a set of metrics that the transports count in too.
+func openCounted(t testing.TB, address, keys string, channels []engine.Channel, set *metrics.Set, run bool, change func(*db.Config)) (*site, error) {
+	t.Helper()
 	ctx := context.Background()
-	s := &site{t: t, metrics: metrics.NewSet()}
+	s := &site{t: t, metrics: set}
 	cfg := dbtest.Config(t, address)
 	cfg.Log = slog.New(slog.DiscardHandler)
 	if change != nil {
