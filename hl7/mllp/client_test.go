@@ -446,6 +446,11 @@ func TestPipelineFaultCountsWhatMayHaveArrived(t *testing.T) {
 	}
 }
 
+// wide is ASCII as UTF-16, little end first.
+func wide(s string) string {
+	return strings.Join(strings.Split(s, ""), "\x00") + "\x00"
+}
+
 func TestAnswersAreMatched(t *testing.T) {
 	mshHash := func(id string) string { return "MSH#^~\\&#R#L#S#H#2026##ACK#X#P#2.5\rMSA#AA#" + id + "\r" }
 	for _, c := range []struct {
@@ -465,6 +470,9 @@ func TestAnswersAreMatched(t *testing.T) {
 		{name: "MSA of another separator is none", sent: string(message("7")), answer: "MSH|^~\\&|\rMSA#AA#7\r", want: mllp.ErrGarbage},
 		{name: "the ID elsewhere is no match", sent: string(message("7")), answer: "MSH|^~\\&|7|7\rMSA|7|8|7\r", want: mllp.ErrMismatch},
 		{name: "MSA without an ID field", sent: string(message("7")), answer: "MSH|^~\\&|\rMSA|AA", want: mllp.ErrMismatch},
+		{name: "UTF-16 on both sides", sent: "\xff\xfe" + wide(string(message("7"))), answer: "\xff\xfe" + wide(string(ack("7")))},
+		{name: "UTF-16 that answers another message", sent: "\xff\xfe" + wide(string(message("7"))), answer: wide(string(ack("8"))), want: mllp.ErrMismatch},
+		{name: "a byte order mark before the answer", sent: string(message("7")), answer: "\xef\xbb\xbf" + string(ack("7"))},
 		{name: "an empty block", sent: string(message("7")), answer: "", want: mllp.ErrGarbage},
 	} {
 		t.Run(c.name, func(t *testing.T) {

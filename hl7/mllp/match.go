@@ -5,6 +5,7 @@ import "bytes"
 // controlID returns MSH-10 of a block that is one message. Batches (FHS, BHS) have none of their own here: their
 // answers are not matched.
 func controlID(block []byte) (id []byte, ok bool) {
+	block = plain(block)
 	if len(block) < 4 || string(block[:3]) != "MSH" {
 		return nil, false
 	}
@@ -15,6 +16,7 @@ func controlID(block []byte) (id []byte, ok bool) {
 
 // answerID returns MSA-2 of an answer; ok says whether it has an MSA segment behind an MSH segment.
 func answerID(answer []byte) (id []byte, ok bool) {
+	answer = plain(answer)
 	if len(answer) < 4 || string(answer[:3]) != "MSH" {
 		return nil, false
 	}
@@ -27,6 +29,21 @@ func answerID(answer []byte) (id []byte, ok bool) {
 		rest = rest[min(len(s)+1, len(rest)):]
 	}
 	return nil, false
+}
+
+// plain is a block without byte order mark, and one in UTF-16 without the zero bytes between its letters. The standard has no
+// place for it in MLLP, but it comes, and an answer that is never recognised would be a message that is sent for ever.
+func plain(b []byte) []byte {
+	for _, mark := range [...]string{"\xef\xbb\xbf", "\xff\xfe", "\xfe\xff"} {
+		if rest, ok := bytes.CutPrefix(b, []byte(mark)); ok {
+			b = rest
+			break
+		}
+	}
+	if len(b) > 3 && (b[0] == 0 || b[1] == 0) {
+		return bytes.ReplaceAll(b, []byte{0}, nil)
+	}
+	return b
 }
 
 // matches decides whether an answer belongs to the block that was sent: nil, ErrMismatch or ErrGarbage. A block whose
