@@ -40,7 +40,7 @@ func TestFaults(t *testing.T) {
 					runFault(t, address, at, kept, 0)
 					if strings.HasPrefix(address, "sqlite:") && (at == atWrite || at == atFsync) { // quick enough to break elsewhere too
 						for later := 1; later <= 5; later++ {
-							runFault(t, dbtest.SQLite(t), at, kept, 3*later)
+							runFault(t, dbtest.SQLite(t), at, kept, later)
 						}
 					}
 				})
@@ -207,7 +207,7 @@ func (tr *trial) arm(at place, kept bool, later int) {
 	case at == atWrite && tr.disk != nil:
 		tr.disk.Break(faults.Break{Op: faults.Write, File: "-wal", After: later, Times: 1, Kept: kept})
 	case at == atFsync && tr.disk != nil:
-		tr.disk.Break(faults.Break{Op: faults.Sync, File: "-wal", After: later / 3, Times: 1, Kept: kept})
+		tr.disk.Break(faults.Break{Op: faults.Sync, File: "-wal", After: later, Times: 1, Kept: kept})
 	case at == atWrite:
 		tr.wire.Cut(faults.Cut{SQL: "INSERT INTO message", Times: 1, Kept: kept})
 	case at == atFsync:
