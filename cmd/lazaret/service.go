@@ -18,23 +18,25 @@ import (
 	"github.com/lazaret-health/lazaret/internal/control"
 	"github.com/lazaret-health/lazaret/internal/db"
 	"github.com/lazaret-health/lazaret/internal/engine"
+	"github.com/lazaret-health/lazaret/internal/retention"
 	"github.com/lazaret-health/lazaret/internal/seal"
 )
 
 // A service is everything that serve and demo run, put together. It is opened, run once and closed.
 type service struct {
-	cfg     *config.Config
-	log     *slog.Logger
-	metrics *metrics.Set
-	db      *db.DB
-	ring    *seal.Ring
-	audit   *audit.Log
-	engine  *engine.Engine
-	control *control.Server
-	probes  *control.Probes
-	socket  net.Listener
-	scrape  net.Listener // of the probes; nil where none is wanted
-	replica *os.File     // locked while this process lives
+	cfg       *config.Config
+	log       *slog.Logger
+	metrics   *metrics.Set
+	db        *db.DB
+	ring      *seal.Ring
+	audit     *audit.Log
+	engine    *engine.Engine
+	retention *retention.Keeper
+	control   *control.Server
+	probes    *control.Probes
+	socket    net.Listener
+	scrape    net.Listener // of the probes; nil where none is wanted
+	replica   *os.File     // locked while this process lives
 
 	newRoot string // where the root key was made just now; "" when there was one
 }
@@ -74,8 +76,11 @@ func (p *program) openService(ctx context.Context, c *config.Config, log *slog.L
 	if err != nil {
 		return nil, err
 	}
+	if err := p.openRetention(ctx, s); err != nil {
+		return nil, err
+	}
 	s.probes = &control.Probes{Healthy: s.db.Err, Ready: s.engine.Ready(), Metrics: s.metrics, Log: log}
-	s.control, err = control.New(control.Config{Engine: s.engine, Probes: s.probes, Owner: uint32(os.Geteuid()), Log: log, Now: p.now, Rand: p.rand})
+	s.control, err = control.New(control.Config{Engine: s.engine, Retention: s.retention, Probes: s.probes, Owner: uint32(os.Geteuid()), Log: log, Now: p.now, Rand: p.rand})
 	if err != nil {
 		return nil, err
 	}
@@ -165,6 +170,7 @@ func (s *service) run(ctx context.Context) error {
 	g, inner := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.engine.Run(inner) })
 	g.Go(func() error { s.announce(inner); return nil })
+	g.Go(func() error { return s.retention.Run(inner) })
 	g.Go(func() error { return s.control.Serve(inner, s.socket) })
 	if s.scrape != nil {
 		g.Go(func() error { return s.probes.Serve(inner, s.scrape) })

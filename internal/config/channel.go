@@ -9,13 +9,14 @@ import (
 
 // A Channel takes messages at its source, admits them, and delivers them to its destinations.
 type Channel struct {
-	Name         string        `key:"name" required:"true" pattern:"name" doc:"The channel's name, unique. Stored with each of its messages."`
-	Description  string        `key:"description" doc:"For people."`
-	Enabled      bool          `key:"enabled" doc:"false: its source does not listen, and nothing is delivered."`
-	Source       Source        `key:"source" required:"true" doc:"Where its messages come from."`
-	Admit        Admit         `key:"admit" doc:"What it takes. What it does not take is answered as source.unacceptable says, and kept as rejected."`
-	Destinations []Destination `key:"destinations" doc:"Where its messages go. None: they are kept only."`
-	At           Position      `json:"-"`
+	Name         string            `key:"name" required:"true" pattern:"name" doc:"The channel's name, unique. Stored with each of its messages."`
+	Description  string            `key:"description" doc:"For people."`
+	Enabled      bool              `key:"enabled" doc:"false: its source does not listen, and nothing is delivered."`
+	Source       Source            `key:"source" required:"true" doc:"Where its messages come from."`
+	Admit        Admit             `key:"admit" doc:"What it takes. What it does not take is answered as source.unacceptable says, and kept as rejected."`
+	Destinations []Destination     `key:"destinations" doc:"Where its messages go. None: they are kept only."`
+	Retention    *ChannelRetention `key:"retention" json:",omitempty" doc:"How long its content is kept, where that differs from the organisation's."`
+	At           Position          `json:"-"`
 }
 
 // A Source is where a channel's messages come from, and what a sender is answered.

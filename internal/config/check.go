@@ -42,6 +42,7 @@ func (c *Config) Check(now time.Time) []Finding {
 	for i := range c.Channels {
 		k.channel(&c.Channels[i])
 	}
+	k.retention()
 	k.people()
 	slices.SortStableFunc(k.findings, func(a, b Finding) int { return byPlace(a.Problem, b.Problem) })
 	return k.findings

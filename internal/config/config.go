@@ -28,6 +28,7 @@ type Config struct {
 	Log           Log              `key:"log" doc:"The program's own log, on standard error. It never holds message content."`
 	Listen        Listen           `key:"listen" doc:"Addresses the program itself listens on, apart from the channels' sources."`
 	Control       Control          `key:"control" doc:"How commands reach the running service."`
+	Retention     Retention        `key:"retention" doc:"How long what is kept. Not given: everything, for good."`
 	Tables        map[string]Table `key:"tables" names:"name" doc:"Code tables by name, for the step map."`
 	Channels      []Channel        `key:"channels" doc:"The channels: each takes messages at one source and delivers them to any number of destinations."`
 	Security      Security         `key:"security" doc:"Rules for people who sign in."`

@@ -67,6 +67,8 @@ func patternOf(name string) pattern {
 		return pattern{"name", `^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`, "is not a name", "use up to 64 letters, digits, dots, hyphens and underscores, a letter or digit first"}
 	case "type":
 		return pattern{"message type", `^(\*|[A-Z][A-Z0-9]{2})(\^(\*|[A-Z0-9]{1,3})(\^(\*|[A-Z0-9_]{1,20}))?)?$`, "is not a message type", `write TYPE^EVENT, such as "ADT^A01" or "ADT^*"`}
+	case "clock":
+		return pattern{"time of day", clockPattern, "is not a time of day", `write hours and minutes, such as "03:00"`}
 	case "version":
 		return pattern{"version", `^2(\.[0-9]{1,2}){1,2}$`, "is not a version of HL7 v2", `write one such as "2.5" or "2.5.1"`}
 	}

@@ -143,8 +143,11 @@ func defaultOf(v reflect.Value, tag fieldTag) any {
 		if v.Kind() == reflect.Bool {
 			return false
 		}
-		if _, ok := v.Interface().(GiveUp); ok {
+		switch v.Interface().(type) {
+		case GiveUp:
 			return "none"
+		case Keep:
+			return "keep"
 		}
 		return nil
 	}

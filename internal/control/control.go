@@ -27,19 +27,22 @@ import (
 
 	"github.com/lazaret-health/lazaret/internal/db"
 	"github.com/lazaret-health/lazaret/internal/engine"
+	"github.com/lazaret-health/lazaret/internal/retention"
 )
 
 // maxBody bounds a request: a search or a few names.
 const maxBody = 1 << 16
 
-// Config is what a Server needs. All fields are required.
+// Config is what a Server needs. All fields but Retention are required.
 type Config struct {
 	Engine *engine.Engine
-	Probes *Probes
-	Owner  uint32 // the user who may connect, beside root (0)
-	Log    *slog.Logger
-	Now    func() time.Time
-	Rand   io.Reader // for the numbers of requests
+	// Retention carries out the policy; nil: its routes are not there.
+	Retention *retention.Keeper
+	Probes    *Probes
+	Owner     uint32 // the user who may connect, beside root (0)
+	Log       *slog.Logger
+	Now       func() time.Time
+	Rand      io.Reader // for the numbers of requests
 }
 
 // A Server answers commands.
@@ -110,6 +113,9 @@ func (s *Server) routes() http.Handler {
 		"POST /v1/messages/{id}/trace":                                  s.trace,
 		"POST /v1/messages/{id}/resend":                                 s.resend,
 	} {
+		m.Handle(pattern, s.handler(act))
+	}
+	for pattern, act := range s.retentionRoutes() {
 		m.Handle(pattern, s.handler(act))
 	}
 	s.c.Probes.mount(m)

@@ -8,6 +8,7 @@ import (
 // A pace keeps disposal out of the engine's way: batches are as big as fit into a commit of about maxBatchTime, and after each it
 // rests for rest times as long as it took. What others had to wait for is a part of that time, so it takes at most a fifth.
 type pace struct {
+	now   func() time.Time
 	sleep func(context.Context, time.Duration) error
 	limit int
 }
@@ -20,20 +21,20 @@ const (
 	rest         = 4
 )
 
-func newPace(sleep func(context.Context, time.Duration) error) *pace {
-	return &pace{sleep: sleep, limit: firstLimit}
+func newPace(now func() time.Time, sleep func(context.Context, time.Duration) error) *pace {
+	return &pace{now: now, sleep: sleep, limit: firstLimit}
 }
 
-// batch runs one batch and rests. It measures by the machine's clock: how long something takes has no other.
+// batch runs one batch and rests.
 func (p *pace) batch(ctx context.Context, run func(limit int) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	start := time.Now()
+	start := p.now()
 	if err := run(p.limit); err != nil {
 		return err
 	}
-	took := time.Since(start)
+	took := p.now().Sub(start)
 	switch {
 	case took > maxBatchTime:
 		p.limit = max(p.limit/2, leastLimit)

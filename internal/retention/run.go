@@ -149,7 +149,7 @@ func (k *Keeper) finishMonth(ctx context.Context, who Actor, m *Month) error {
 			return err
 		}
 	}
-	p := newPace(k.c.Sleep)
+	p := newPace(k.c.Now, k.c.Sleep)
 	for more := true; more; {
 		err := p.batch(ctx, func(limit int) error {
 			return k.c.Messages.DropContent(ctx, d.period, d.place, limit, nil, func(tx *db.Tx, next db.ID, goesOn bool, messages, bytes, attempts int64) error {
@@ -233,7 +233,7 @@ func (k *Keeper) dropParts(ctx context.Context, who Actor, m *Month, now time.Ti
 			_, held := m.holding.on(number, id, channel)
 			return !held
 		}
-		p := newPace(k.c.Sleep)
+		p := newPace(k.c.Now, k.c.Sleep)
 		for more := true; more; {
 			err := p.batch(ctx, func(limit int) error {
 				return k.c.Messages.DropContent(ctx, d.period, d.place, limit, pick, func(tx *db.Tx, next db.ID, goesOn bool, messages, bytes, attempts int64) error {
@@ -306,7 +306,7 @@ func (k *Keeper) dropMetadata(ctx context.Context, who Actor, m *Month) error {
 		}
 	}
 	k.step("metadata of "+m.Period, d.messages, max(m.Messages, d.messages))
-	p := newPace(k.c.Sleep)
+	p := newPace(k.c.Now, k.c.Sleep)
 	for more := true; more; {
 		err := p.batch(ctx, func(limit int) error {
 			return k.c.Messages.DropMetadata(ctx, d.period, limit, func(tx *db.Tx, goesOn bool, messages, deliveries int64) error {
@@ -358,7 +358,7 @@ func (k *Keeper) disposeAudit(ctx context.Context, who Actor, period seal.Period
 			return err
 		}
 	}
-	p := newPace(k.c.Sleep)
+	p := newPace(k.c.Now, k.c.Sleep)
 	for from := int64(0); from >= 0; {
 		err := p.batch(ctx, func(limit int) error {
 			return k.c.DB.Commit(ctx, 64*limit, func(tx *db.Tx) error {
