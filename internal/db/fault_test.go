@@ -8,7 +8,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/lazaret-health/lazaret/internal/db"
 	"github.com/lazaret-health/lazaret/internal/db/dbtest"
@@ -107,6 +109,79 @@ func TestAServersWordHoldsAfterACut(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestAServerWithoutRoomIsNobodysFault: every caller is told the same after one attempt, and with room the next one is kept.
+func TestAServerWithoutRoomIsNobodysFault(t *testing.T) {
+	if os.Getenv(dbtest.Variable) == "" {
+		t.Skip("no " + dbtest.Variable + ": the suite \"postgres\" runs this")
+	}
+	const refuse = `CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+		$$ BEGIN PERFORM nextval('tries'); RAISE EXCEPTION 'no space' USING ERRCODE = '%s'; END $$`
+	for _, c := range []struct {
+		code string
+		want error
+	}{{"53100", db.ErrFull}, {"53200", db.ErrUnavailable}, {"58030", db.ErrUnavailable}, {"57P03", db.ErrUnavailable}, {"25006", db.ErrUnavailable}} {
+		t.Run(c.code, func(t *testing.T) {
+			d := open(t, dbtest.PostgreSQL(t))
+			for _, sql := range []string{`CREATE SEQUENCE tries`, fmt.Sprintf(refuse, c.code),
+				`CREATE TRIGGER refuse BEFORE INSERT ON thing EXECUTE FUNCTION refuse()`} {
+				exec(t, d, sql)
+			}
+			gate := heldCommit(t, d)
+			var wg sync.WaitGroup
+			for range 16 {
+				wg.Go(func() {
+					if _, err := add(d, "x"); !errors.Is(err, c.want) {
+						t.Errorf("got %v, want %v", err, c.want)
+					}
+				})
+			}
+			time.Sleep(50 * time.Millisecond) // they join one group
+			close(gate)
+			wg.Wait()
+			var tries int64
+			err := d.Read(context.Background(), func(tx *db.Tx) error { return tx.QueryRow(`SELECT last_value FROM tries`, nil, &tries) })
+			if err != nil || tries > 2 {
+				t.Errorf("%d attempts for one group, %v", tries, err)
+			}
+			exec(t, d, `DROP TRIGGER refuse ON thing`)
+			if _, err := add(d, "y"); err != nil {
+				t.Errorf("with room: %v", err)
+			}
+		})
+	}
+}
+
+func exec(t *testing.T, d *db.DB, sql string) {
+	t.Helper()
+	err := d.Commit(context.Background(), 0, func(tx *db.Tx) error {
+		_, err := tx.Exec(sql)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// heldCommit begins a group and holds it until the channel is closed: what comes meanwhile forms the next one.
+func heldCommit(t *testing.T, d *db.DB) chan struct{} {
+	gate, entered, done := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	var once sync.Once
+	go func() {
+		done <- d.Commit(context.Background(), 0, func(*db.Tx) error {
+			once.Do(func() { close(entered) })
+			<-gate
+			return nil
+		})
+	}()
+	<-entered
+	t.Cleanup(func() {
+		if err := <-done; err != nil {
+			t.Errorf("the group before: %v", err)
+		}
+	})
+	return gate
 }
 
 // failSync makes a database whose process ends with a failed fsync, after n rows.

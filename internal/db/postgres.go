@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -98,7 +99,7 @@ func (s *postgresStore) write(ctx context.Context, tx *Tx, fn func() error) erro
 		var pg *pgconn.PgError
 		if errors.As(err, &pg) && pg.SeverityUnlocalized == "ERROR" {
 			run.rollback()
-			return err // the server itself says that it did not commit
+			return serverError(err) // the server itself says that it did not commit
 		}
 		// A server that stops (FATAL) or cannot sync its log (PANIC) may find the commit in it when it starts again.
 		return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
@@ -149,6 +150,22 @@ func (p *postgresTx) rollback() {
 func (p *postgresTx) failed(err error) error {
 	p.rollback()
 	if p.conn.IsClosed() {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return serverError(err)
+}
+
+// serverError tells what no statement is to blame for (PostgreSQL, appendix A: classes 53, 58 and 57P; 25006 is a server that
+// has become a standby), so that a group is not split for it.
+func serverError(err error) error {
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) {
+		return err
+	}
+	switch {
+	case pg.Code == "53100":
+		return fmt.Errorf("%w: %w", ErrFull, err)
+	case strings.HasPrefix(pg.Code, "53"), strings.HasPrefix(pg.Code, "58"), strings.HasPrefix(pg.Code, "57P"), pg.Code == "25006":
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	return err
