@@ -9,11 +9,11 @@ import (
 
 // A RootState is what is known of the root key's health.
 type RootState struct {
-	ID   string
-	Seen time.Time // when it wrapped and unwrapped last
-	Away time.Time // since when it does not; zero: it does
-	Shut bool      // it has been away for longer than the grace: nothing seals or opens
-	Why  string    // the last failure; from the root, so it is for the operator's eyes
+	ID   string    `json:"id"`
+	Seen time.Time `json:"seen"`           // when it wrapped and unwrapped last
+	Away time.Time `json:"away,omitzero"`  // since when it does not; zero: it does
+	Shut bool      `json:"shut,omitempty"` // it has been away for longer than the grace: nothing seals or opens
+	Why  string    `json:"why,omitempty"`  // the last failure; from the root, so it is for the operator's eyes
 }
 
 // RootState tells how the root key is.

@@ -167,3 +167,21 @@ func ParseKeyID(s string) (id KeyID, err error) {
 	}
 	return id, nil
 }
+
+// MarshalText is String, for JSON.
+func (id KeyID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+
+// UnmarshalText is ParseKeyID.
+func (id *KeyID) UnmarshalText(b []byte) (err error) { *id, err = ParseKeyID(string(b)); return err }
+
+// MarshalText is String, for JSON.
+func (p Purpose) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+
+// UnmarshalText is ParsePurpose.
+func (p *Purpose) UnmarshalText(b []byte) (err error) { *p, err = ParsePurpose(string(b)); return err }
+
+// MarshalText is String, for JSON.
+func (p Period) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+
+// UnmarshalText is ParsePeriod.
+func (p *Period) UnmarshalText(b []byte) (err error) { *p, err = ParsePeriod(string(b)); return err }

@@ -107,14 +107,14 @@ func (r *Ring) Refresh(ctx context.Context) error {
 
 // A KeyRecord is what is said about a data key. It holds no key.
 type KeyRecord struct {
-	ID      KeyID
-	Purpose Purpose
-	Period  Period
-	Created time.Time
-	Root    string // Root.ID of the root key that wraps it
-	Seals   uint64 // counted ahead, in blocks; at most this many were made. 0 for a blind index's key
-	Spent   bool   // it opens and no longer seals: retired, at its limit, or its count is lost
-	Damaged bool   // its record cannot be read; Created and Root are not known then
+	ID      KeyID     `json:"id"`
+	Purpose Purpose   `json:"purpose"`
+	Period  Period    `json:"period"`
+	Created time.Time `json:"created"`
+	Root    string    `json:"root"`              // Root.ID of the root key that wraps it
+	Seals   uint64    `json:"seals"`             // counted ahead, in blocks; at most this many were made. 0 for a blind index's key
+	Spent   bool      `json:"spent,omitempty"`   // it opens and no longer seals: retired, at its limit, or its count is lost
+	Damaged bool      `json:"damaged,omitempty"` // its record cannot be read; Created and Root are not known then
 }
 
 // Keys lists an organisation's keys by purpose, period and age.

@@ -16,11 +16,11 @@ import (
 
 // A Disposal tells which keys of a slot were destroyed. It names keys and holds none.
 type Disposal struct {
-	Org     uint32
-	Purpose Purpose
-	Period  Period
-	At      time.Time // when it began, UTC
-	Keys    []KeyID
+	Org     uint32    `json:"organisation"`
+	Purpose Purpose   `json:"purpose"`
+	Period  Period    `json:"period"`
+	At      time.Time `json:"at"` // when it began, UTC
+	Keys    []KeyID   `json:"keys"`
 }
 
 type goneFile struct {
