@@ -14,8 +14,8 @@ import (
 // beginning, and cuts the power around each sync of the file. A log that is overwritten before the file is synced loses here.
 func TestPowerLossWhileTheLogIsMoved(t *testing.T) {
 	const n = 70
-	r := record(t, n, 700<<10)
-	acks, _ := r.disk.Noted()
+	r := record(t, 1, n, 700<<10)
+	acks := r.acks
 	lot := rand.New(rand.NewPCG(5, 6))
 	var cuts []faults.Moment
 	first, busy := 0, 0 // moments of syncs before the first acknowledgement, and while messages came
@@ -41,7 +41,7 @@ func TestPowerLossWhileTheLogIsMoved(t *testing.T) {
 	cuts = slices.Compact(cuts)
 	for _, at := range cuts {
 		for _, u := range []faults.Unsynced{faults.Lost, faults.Torn} {
-			if err := r.lose(t, at, ackedAt(at, acks), u, lot, nil); err != nil {
+			if err := r.lose(t, at, u, lot, nil); err != nil {
 				t.Errorf("the power went at moment %d, unsynced writes were %s: %v", at, u, err)
 			}
 		}
@@ -57,7 +57,7 @@ func TestPowerLossWhileTheLogIsMoved(t *testing.T) {
 			seen++
 			return seen > first/2
 		}
-		if r.lose(t, at, ackedAt(at, acks), faults.Lost, lot, ignore) != nil {
+		if r.lose(t, at, faults.Lost, lot, ignore) != nil {
 			return
 		}
 	}

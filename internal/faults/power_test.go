@@ -9,46 +9,81 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
+	"github.com/lazaret-health/lazaret/hl7"
 	"github.com/lazaret-health/lazaret/internal/audit"
 	"github.com/lazaret-health/lazaret/internal/db"
+	"github.com/lazaret-health/lazaret/internal/engine"
 	"github.com/lazaret-health/lazaret/internal/faults"
 )
 
-// A run is a recorded life of an engine: what it wrote, when it synced, and when which acknowledgement left.
+// A run is a recorded life of an engine: what it wrote, when it synced, when which acknowledgement left, and when the first byte
+// of which delivery did.
 type run struct {
 	disk  *faults.Disk
 	keys  string
-	sizes int
+	notes []int           // k: message k was acknowledged; -1-k: it is being delivered
+	noted []faults.Moment // when
+	acks  []faults.Moment // those of the acknowledgements
 }
 
-// record lets an engine take n messages of a size, one after another, and stop in good order.
-func record(t *testing.T, n, size int) *run {
+// record lets an engine take n messages of a size from each of several senders, and stop in good order.
+func record(t *testing.T, senders, n, size int) *run {
 	t.Helper()
-	r := &run{disk: faults.NewDisk(t), keys: t.TempDir(), sizes: size}
+	r := &run{disk: faults.NewDisk(t), keys: t.TempDir()}
 	r.disk.Record()
 	d := newDoor()
-	s, err := openSite(t, "sqlite:"+filepath.Join(t.TempDir(), "l.db"), r.keys, channel(d, destination("lab", inbox{})), true,
+	s, err := openSite(t, "sqlite:"+filepath.Join(t.TempDir(), "l.db"), r.keys, channel(d, destination("lab", noting{r.disk})), true,
 		func(c *db.Config) { c.VFS = r.disk.Name() })
 	if err != nil {
 		t.Fatal(err)
 	}
 	h := <-d.handler
-	for k := range n {
-		answer, err := h.Accept(context.Background(), ward, []byte(adt(fmt.Sprintf("C%d", k), "P1", size)))
-		if err != nil || !strings.Contains(string(answer), "\rMSA|AA|") {
-			t.Fatalf("message %d: %q, %v", k, answer, err)
-		}
-		r.disk.Note(k)
+	var wg sync.WaitGroup
+	for sender := range senders {
+		wg.Go(func() {
+			for k := sender * n; k < (sender+1)*n; k++ {
+				answer, err := h.Accept(context.Background(), ward, []byte(adt(fmt.Sprintf("C%d", k), "P1", size)))
+				if err != nil || !strings.Contains(string(answer), "\rMSA|AA|") {
+					t.Errorf("message %d: %q, %v", k, answer, err)
+				}
+				r.disk.Note(k)
+			}
+		})
 	}
+	wg.Wait()
 	s.stop()
+	r.noted, r.notes = r.disk.Noted()
+	for i, at := range r.noted {
+		if r.notes[i] >= 0 {
+			r.acks = append(r.acks, at)
+		}
+	}
+	if len(r.acks) != senders*n {
+		t.Fatalf("%d acknowledgements were recorded", len(r.acks))
+	}
 	return r
 }
 
-// lose cuts the power at a moment, starts again on what is left, and says what of the acknowledged is missing. acked is how many
-// acknowledgements had left.
-func (r *run) lose(t *testing.T, at faults.Moment, acked int, u faults.Unsynced, lot *rand.Rand, ignore func(string) bool) error {
+// noting is a receiver that takes everything, and notes when.
+type noting struct{ disk *faults.Disk }
+
+func (r noting) Send(ctx context.Context, block []byte) (engine.Reply, error) {
+	m, err := hl7.Parse(block)
+	if err != nil {
+		return engine.Reply{}, err
+	}
+	var k int
+	fmt.Sscanf(m.ControlID(), "C%d", &k)
+	r.disk.Note(-1 - k)
+	return inbox{}.Send(ctx, block)
+}
+func (noting) Close() error { return nil }
+
+// lose cuts the power at a moment, starts again on what is left, and says what of the acknowledged is missing.
+func (r *run) lose(t *testing.T, at faults.Moment, u faults.Unsynced, lot *rand.Rand, ignore func(string) bool) error {
 	t.Helper()
 	dir, err := os.MkdirTemp(t.TempDir(), "after")
 	if err != nil {
@@ -66,11 +101,21 @@ func (r *run) lose(t *testing.T, at faults.Moment, acked int, u faults.Unsynced,
 		return fmt.Errorf("it does not start: %w", err)
 	}
 	defer s.stop()
-	return s.holds(acked)
+	upto, _ := slices.BinarySearch(r.noted, at+1)
+	return s.holds(r.notes[:upto])
 }
 
-// holds checks that the messages C0 to Cn-1 are there with their deliveries and entries, and that the audit log verifies.
-func (s *site) holds(n int) error {
+// upTo lists the messages 0 to n-1 as acknowledged.
+func upTo(n int) (notes []int) {
+	for k := range n {
+		notes = append(notes, k)
+	}
+	return notes
+}
+
+// holds checks that what was acknowledged is there with its delivery and its entries, that what was being delivered is marked as
+// started, and that the audit log verifies. Messages have control IDs C0, C1, and so on.
+func (s *site) holds(notes []int) error {
 	byID, err := s.messages()
 	if err != nil {
 		return err
@@ -83,13 +128,19 @@ func (s *site) holds(n int) error {
 	if err != nil {
 		return err
 	}
-	for k := range n {
+	for _, k := range notes {
+		under := k < 0
+		if under {
+			k = -1 - k
+		}
 		m, there := byID[fmt.Sprintf("C%d", k)]
 		switch {
 		case !there:
-			return fmt.Errorf("message %d was acknowledged and is lost", k)
+			return fmt.Errorf("message %d was acknowledged or delivered and is lost", k)
 		case len(m.Deliveries) != 1:
 			return fmt.Errorf("message %d has %d deliveries", k, len(m.Deliveries))
+		case under && m.Deliveries[0].State == "pending":
+			return fmt.Errorf("message %d was being delivered, and nothing says so", k)
 		}
 	}
 	for id, m := range byID {
@@ -103,47 +154,40 @@ func (s *site) holds(n int) error {
 	return s.recompute()
 }
 
-// ackedAt is how many acknowledgements had left at a moment.
-func ackedAt(at faults.Moment, acks []faults.Moment) int {
-	n, _ := slices.BinarySearch(acks, at+1)
-	return n
-}
-
-// TestPowerLoss cuts the power after each acknowledgement and at moments drawn by lot. Of what was not synced, the disk has kept
-// nothing, all, or torn pieces.
+// TestPowerLoss cuts the power after each acknowledgement, after the first byte of each delivery, and at moments drawn by lot. Of
+// what was not synced, the disk has kept nothing, all, or torn pieces.
 func TestPowerLoss(t *testing.T) {
-	r := record(t, 40, 0)
-	acks, _ := r.disk.Noted()
-	if len(acks) != 40 {
-		t.Fatalf("%d acknowledgements were recorded", len(acks))
-	}
-	lot := rand.New(rand.NewPCG(1, 2))
-	cuts := slices.Clone(acks)
-	for range 40 {
-		cuts = append(cuts, acks[0]+faults.Moment(lot.IntN(int(r.disk.End()-acks[0]))))
-	}
-	losses := 0
-	for i, at := range cuts {
-		if testing.Short() && i%4 != 0 { // the race detector makes each start slow
-			continue
-		}
-		for _, u := range []faults.Unsynced{faults.Lost, faults.Torn, faults.Kept} {
-			if i >= len(acks) && u == faults.Kept {
-				continue
+	for _, senders := range []int{1, 5} {
+		t.Run(fmt.Sprintf("senders=%d", senders), func(t *testing.T) {
+			r := record(t, senders, 30/senders, 0)
+			lot := rand.New(rand.NewPCG(1, 2))
+			cuts := slices.Clone(r.noted)
+			for range 30 {
+				cuts = append(cuts, r.acks[0]+faults.Moment(lot.IntN(int(r.disk.End()-r.acks[0]))))
 			}
-			losses++
-			if err := r.lose(t, at, ackedAt(at, acks), u, lot, nil); err != nil {
-				t.Errorf("the power went at moment %d, unsynced writes were %s: %v", at, u, err)
+			losses := 0
+			for i, at := range cuts {
+				if testing.Short() && i%4 != 0 { // the race detector makes each start slow
+					continue
+				}
+				for _, u := range []faults.Unsynced{faults.Lost, faults.Torn, faults.Kept} {
+					if u == faults.Kept && i%4 != 0 {
+						continue
+					}
+					losses++
+					if err := r.lose(t, at, u, lot, nil); err != nil {
+						t.Errorf("the power went at moment %d, unsynced writes were %s: %v", at, u, err)
+					}
+				}
 			}
-		}
+			t.Logf("the power went %d times", losses)
+		})
 	}
-	t.Logf("the power went %d times", losses)
 }
 
 // TestPowerLossNoticesAMissingSync: the check above is worth something only if it finds what it looks for.
 func TestPowerLossNoticesAMissingSync(t *testing.T) {
-	r := record(t, 12, 0)
-	acks, _ := r.disk.Noted()
+	r := record(t, 1, 12, 0)
 	for _, c := range []struct {
 		name   string
 		ignore func(file string) bool
@@ -155,8 +199,8 @@ func TestPowerLossNoticesAMissingSync(t *testing.T) {
 			lot := rand.New(rand.NewPCG(3, 4))
 			for _, u := range []faults.Unsynced{faults.Lost, faults.Torn} {
 				var err error
-				for i, at := range acks {
-					err = errors.Join(err, r.lose(t, at, i+1, u, lot, c.ignore))
+				for _, at := range r.acks {
+					err = errors.Join(err, r.lose(t, at, u, lot, c.ignore))
 				}
 				if err == nil {
 					t.Errorf("nobody noticed, with unsynced writes %s", u)
