@@ -39,7 +39,8 @@ type service struct {
 	t       *testing.T
 	program string
 	dir     string
-	address string // of its source
+	address string   // of its source
+	under   []string // a tracer and its arguments
 	cmd     *exec.Cmd
 	log     bytes.Buffer // of all processes
 }
@@ -69,7 +70,7 @@ channels:
 	}
 	t.Cleanup(func() {
 		if s.cmd != nil {
-			s.cmd.Process.Kill()
+			syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL) // the tracer's group: it and the service
 			s.cmd.Wait()
 		}
 		if t.Failed() {
@@ -93,8 +94,10 @@ func freeAddress(t *testing.T) string {
 
 func (s *service) start() {
 	s.t.Helper()
-	s.cmd = exec.Command(s.program, "serve", "--config", "site.yaml")
+	args := append(append([]string(nil), s.under...), s.program, "serve", "--config", "site.yaml")
+	s.cmd = exec.Command(args[0], args[1:]...)
 	s.cmd.Dir = s.dir
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	s.cmd.Stderr = &s.log
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
@@ -117,10 +120,11 @@ func (s *service) kill() {
 // end asks the process to stop and requires that it does so in good order.
 func (s *service) end() {
 	s.t.Helper()
-	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+	group := -s.cmd.Process.Pid
+	if err := syscall.Kill(group, syscall.SIGTERM); err != nil {
 		s.t.Fatalf("ask for a stop: %v", err)
 	}
-	late := time.AfterFunc(45*time.Second, func() { s.cmd.Process.Signal(syscall.SIGQUIT) })
+	late := time.AfterFunc(45*time.Second, func() { syscall.Kill(group, syscall.SIGQUIT) })
 	err := s.cmd.Wait()
 	late.Stop()
 	s.cmd = nil
@@ -165,15 +169,17 @@ func listen(t *testing.T, seed uint64) (*faults.Receiver, string) {
 
 // load is several senders that send without pause and repeat what was not taken.
 type load struct {
-	acked  [6]atomic.Int64 // messages of each sender that were answered AA: all before this number
+	acked  []atomic.Int64 // messages of each sender that were answered AA: all before this number
 	again  atomic.Int64
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 }
 
-func startLoad(address string) *load {
+func startLoad(address string) *load { return startSenders(address, 6) }
+
+func startSenders(address string, n int) *load {
 	ctx, cancel := context.WithCancel(context.Background())
-	l := &load{cancel: cancel}
+	l := &load{cancel: cancel, acked: make([]atomic.Int64, n)}
 	for s := range l.acked {
 		l.wg.Go(func() {
 			c := &mllp.Client{Addr: address, AnswerTimeout: 10 * time.Second, Backoff: mllp.Backoff{Min: 2 * time.Millisecond, Max: 20 * time.Millisecond}}
