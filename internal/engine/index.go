@@ -62,8 +62,9 @@ const chunkEntries = 8192 / entrySize
 // slack is how far the time at which a message was sealed may lie from the one at which it was committed, on whatever replica.
 const slack = 10 * time.Minute
 
-// maxFilters bounds the memory of the Bloom filters: 256 of at most 160 KiB.
-const maxFilters = 256
+// maxFilterBytes bounds the memory of the Bloom filters: some 700 of buckets with five tokens a message, 18 million messages.
+// Buckets beyond it are asked in the database.
+const maxFilterBytes = 48 << 20
 
 var (
 	recents = db.NewTable("token_recent", col("organisation", db.Int), col("number", db.Int), col("tokens", db.Bytes))
@@ -134,27 +135,31 @@ func (ix *index) loadBuckets(tx *db.Tx) error {
 	if err != nil {
 		return err
 	}
-	keep := ix.buckets[:0:0]
-	for _, b := range list {
-		for _, have := range ix.buckets {
-			if have.number == b.number {
-				b.filter = have.filter
-			}
-		}
-		if b.filter == nil && ix.window > 0 {
+	known := map[int64]bloom{}
+	for _, b := range ix.buckets {
+		known[b.number] = b.filter
+	}
+	room := maxFilterBytes
+	for i := len(list) - 1; i >= 0 && room > 0 && ix.window > 0; i-- {
+		b := &list[i]
+		if b.filter = known[b.number]; b.filter == nil {
 			if b.filter, err = ix.readFilter(tx, b.number); err != nil {
 				return err
 			}
 		}
-		keep = append(keep, b)
+		room -= 8 * len(b.filter)
 	}
-	ix.buckets = limitFilters(keep)
+	ix.buckets = list
 	return nil
 }
 
+// limitFilters lets go of the filters of the oldest buckets, when all of them take too much memory.
 func limitFilters(list []bucket) []bucket {
-	for i := range max(0, len(list)-maxFilters) {
-		list[i].filter = nil
+	room := maxFilterBytes
+	for i := len(list) - 1; i >= 0; i-- {
+		if room -= 8 * len(list[i].filter); room < 0 {
+			list[i].filter = nil
+		}
 	}
 	return list
 }
