@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/lazaret-health/lazaret/internal/config"
+	"github.com/lazaret-health/lazaret/internal/db"
 	"github.com/lazaret-health/lazaret/internal/retention"
 )
 
@@ -23,13 +24,14 @@ func retentionPolicy(c *config.Config) retention.Policy {
 func span(k config.Keep) retention.Span { return retention.Span{Years: k.Years, Days: k.Days} }
 
 // openRetention makes the keeper of the policy over what the service has open.
-func (p *program) openRetention(ctx context.Context, s *service) (err error) {
+func (p *program) openRetention(ctx context.Context, s *service, replica db.ID) (err error) {
 	at, err := time.Parse("15:04", string(s.cfg.Retention.Daily))
 	if err != nil {
 		return err
 	}
 	s.retention, err = retention.New(ctx, retention.Config{
-		DB: s.db, Keys: s.ring, Audit: s.audit, Messages: s.engine, Organisation: s.engine.OrganisationNumber(), Policy: retentionPolicy(s.cfg),
+		DB: s.db, Keys: s.ring, Audit: s.audit, Messages: s.engine, Organisation: s.engine.OrganisationNumber(),
+		Replica: replica, Policy: retentionPolicy(s.cfg),
 		At: time.Duration(at.Hour())*time.Hour + time.Duration(at.Minute())*time.Minute, Now: p.now, Sleep: sleep, Log: s.log,
 	})
 	return err

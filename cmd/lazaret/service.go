@@ -76,7 +76,7 @@ func (p *program) openService(ctx context.Context, c *config.Config, log *slog.L
 	if err != nil {
 		return nil, err
 	}
-	if err := p.openRetention(ctx, s); err != nil {
+	if err := p.openRetention(ctx, s, replica); err != nil {
 		return nil, err
 	}
 	s.probes = &control.Probes{Healthy: s.db.Err, Ready: s.engine.Ready(), Metrics: s.metrics, Log: log}

@@ -156,7 +156,7 @@ func (h *house) start() {
 		h.t.Fatal(err)
 	}
 	h.keeper, err = retention.New(ctx, retention.Config{DB: h.db, Keys: h.ring, Audit: h.log, Messages: h.engine,
-		Organisation: h.engine.OrganisationNumber(), Policy: h.policy, At: 3 * time.Hour, Now: h.clock.now,
+		Organisation: h.engine.OrganisationNumber(), Replica: db.ID{1}, Policy: h.policy, At: 3 * time.Hour, Now: h.clock.now,
 		Sleep: func(ctx context.Context, d time.Duration) error { return h.sleep(ctx, d) }, Log: quiet})
 	if err != nil {
 		h.t.Fatal(err)
@@ -213,16 +213,22 @@ var sender = engine.Peer{Name: "ward", Addr: netip.MustParseAddrPort("127.0.0.1:
 // send gives a channel an invented admission and returns its id. typ other than ADT and ORU is refused.
 func (h *house) send(channel, control, patient, typ string) db.ID {
 	h.t.Helper()
-	block := "MSH|^~\\&|WARD|NORTH|LAZARET|HUB|20260301120000||" + typ + "|" + control + "|P|2.5.1\r" +
-		"PID|1||" + patient + "^^^NORTH^MR||Invented^Person||19700101|F\r"
-	if _, err := h.doors[channel].handler.Accept(context.Background(), sender, []byte(block)); err != nil {
-		h.t.Fatal(err)
-	}
+	h.knock(channel, control, patient, typ)
 	page, err := h.engine.List(context.Background(), engine.Actor{OSUser: "invented"}, engine.Query{Channel: channel, ControlID: control})
 	if err != nil || len(page.Messages) != 1 {
 		h.t.Fatalf("after sending %s there are %d of it: %v", control, len(page.Messages), err)
 	}
 	return page.Messages[0].ID
+}
+
+// knock gives a channel an invented message.
+func (h *house) knock(channel, control, patient, typ string) {
+	h.t.Helper()
+	block := "MSH|^~\\&|WARD|NORTH|LAZARET|HUB|20260301120000||" + typ + "|" + control + "|P|2.5.1\r" +
+		"PID|1||" + patient + "^^^NORTH^MR||Invented^Person||19700101|F\r"
+	if _, err := h.doors[channel].handler.Accept(context.Background(), sender, []byte(block)); err != nil {
+		h.t.Fatal(err)
+	}
 }
 
 // fill sends n admissions to a channel on a day, waits for their delivery, and returns their ids.
@@ -282,23 +288,26 @@ func (h *house) run() retention.Progress {
 			h.t.Errorf("the keeper ended with %v", err)
 		}
 	}()
-	wait := func(n int) retention.Progress {
-		for end := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
-			if p := h.keeper.Progress(); p.Number >= n && !p.Running {
-				return p
-			}
-			if time.Now().After(end) {
-				h.t.Fatalf("the run does not end: %+v", h.keeper.Progress())
-			}
-		}
-	}
-	if p := wait(before + 1); p.Error != "" { // what was unfinished
+	if p := h.wait(before + 1); p.Error != "" { // what was unfinished
 		return p
 	}
 	if err := h.keeper.Start(who); err != nil {
 		h.t.Fatal(err)
 	}
-	return wait(before + 2)
+	return h.wait(before + 2)
+}
+
+// wait is until run number n has ended.
+func (h *house) wait(n int) retention.Progress {
+	h.t.Helper()
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
+		if p := h.keeper.Progress(); p.Number >= n && !p.Running {
+			return p
+		}
+		if time.Now().After(end) {
+			h.t.Fatalf("the run does not end: %+v", h.keeper.Progress())
+		}
+	}
 }
 
 func (h *house) plan() map[string]retention.Month {

@@ -114,11 +114,13 @@ func one(n int64, err error) error {
 }
 
 const (
-	makeState  = `INSERT INTO retention_state (organisation, policy, seen_at, checked_at) VALUES ($1, $2, $3, 0) ON CONFLICT DO NOTHING`
-	showState  = `SELECT policy, seen_at, checked_at FROM retention_state WHERE organisation = $1`
-	newPolicy  = `UPDATE retention_state SET policy = $1, seen_at = $2 WHERE organisation = $3`
-	setChecked = `UPDATE retention_state SET checked_at = $1 WHERE organisation = $2`
-	takeLease  = `UPDATE retention_state SET holder = $1, lease_until = $2
+	makeState = `INSERT INTO retention_state (organisation, policy, seen_at, checked_at) VALUES ($1, $2, $3, 0) ON CONFLICT DO NOTHING`
+	showState = `SELECT policy, seen_at, checked_at FROM retention_state WHERE organisation = $1`
+	newPolicy = `UPDATE retention_state SET policy = $1, seen_at = $2 WHERE organisation = $3`
+	// A policy that was seen by a clock that was ahead is known since now.
+	setChecked = `UPDATE retention_state SET checked_at = $1, seen_at = CASE WHEN seen_at > $1 THEN $1 ELSE seen_at END
+		WHERE organisation = $2`
+	takeLease = `UPDATE retention_state SET holder = $1, lease_until = $2
 		WHERE organisation = $3 AND (lease_until <= $4 OR holder = $1)`
 	keepLease = `UPDATE retention_state SET lease_until = $1 WHERE organisation = $2 AND holder = $3`
 	giveLease = `UPDATE retention_state SET lease_until = 0 WHERE organisation = $1 AND holder = $2`
@@ -140,7 +142,7 @@ func (k *Keeper) take(tx *db.Tx) error {
 	if tx.Engine() == db.SQLite {
 		free = 1 << 62
 	}
-	return one(tx.Exec(takeLease, k.replica, now.Add(leaseTime).UnixMicro(), int64(k.c.Organisation), free))
+	return one(tx.Exec(takeLease, k.c.Replica, now.Add(leaseTime).UnixMicro(), int64(k.c.Organisation), free))
 }
 
 // keep prolongs the lease, and fails when it is another's.
@@ -149,5 +151,5 @@ func (k *Keeper) keep(tx *db.Tx) error {
 	if err != nil {
 		return err
 	}
-	return one(tx.Exec(keepLease, now.Add(leaseTime).UnixMicro(), int64(k.c.Organisation), k.replica))
+	return one(tx.Exec(keepLease, now.Add(leaseTime).UnixMicro(), int64(k.c.Organisation), k.c.Replica))
 }

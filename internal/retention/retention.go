@@ -74,6 +74,7 @@ type Config struct {
 	Audit        *audit.Log
 	Messages     Messages
 	Organisation uint32 // its number
+	Replica      db.ID  // what other replicas know this one by; the same after a crash, and it goes on at once
 	Policy       Policy
 	At           time.Duration // the time of day, in UTC, at which the policy is carried out
 	Now          func() time.Time
@@ -83,9 +84,8 @@ type Config struct {
 
 // A Keeper carries out one organisation's policy.
 type Keeper struct {
-	c       Config
-	replica db.ID
-	asked   chan Actor // a person wants a run
+	c     Config
+	asked chan Actor // a person wants a run
 
 	mu       sync.Mutex
 	progress Progress // guarded by mu
@@ -114,8 +114,8 @@ func New(ctx context.Context, c Config) (*Keeper, error) {
 	switch {
 	case c.DB == nil || c.Keys == nil || c.Audit == nil || c.Messages == nil || c.Now == nil || c.Sleep == nil || c.Log == nil:
 		return nil, errors.New("retention: DB, Keys, Audit, Messages, Now, Sleep and Log must be given")
-	case c.Organisation == 0:
-		return nil, errors.New("retention: Organisation must be given")
+	case c.Organisation == 0 || c.Replica.IsZero():
+		return nil, errors.New("retention: Organisation and Replica must be given")
 	case c.At < 0 || c.At >= 24*time.Hour:
 		return nil, errors.New("retention: At is a time of day")
 	}
@@ -125,7 +125,7 @@ func New(ctx context.Context, c Config) (*Keeper, error) {
 	if err := c.DB.Migrate(ctx, "retention", schema); err != nil {
 		return nil, err
 	}
-	return &Keeper{c: c, replica: c.DB.NewID(), asked: make(chan Actor, 1)}, nil
+	return &Keeper{c: c, asked: make(chan Actor, 1)}, nil
 }
 
 // Progress is what a run does, or did last.

@@ -79,7 +79,7 @@ func (k *Keeper) give(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	err := k.c.DB.Commit(ctx, 0, func(tx *db.Tx) error {
-		_, err := tx.Exec(giveLease, int64(k.c.Organisation), k.replica)
+		_, err := tx.Exec(giveLease, int64(k.c.Organisation), k.c.Replica)
 		return err
 	})
 	if err != nil && !errors.Is(err, db.ErrStopped) {

@@ -15,6 +15,7 @@ import (
 const (
 	notice   = 24 * time.Hour      // a new policy is announced, and carried out the day after at the earliest
 	longest  = 35 * 24 * time.Hour // after a longer break a person has to start it: the clock may have jumped
+	again    = 5 * time.Minute     // what was begun and interrupted goes on after this; a dead replica's lease has run out then
 	backward = time.Hour           // a clock that went back by more waits for a person too
 )
 
@@ -30,14 +31,21 @@ func (p *Policy) digest() string {
 // error only when the database takes no more writes.
 func (k *Keeper) Run(ctx context.Context) error {
 	system := Actor{Program: "retention schedule"}
-	if err := k.work(ctx, system, func() error { return k.unfinished(ctx, system) }); err != nil {
-		return err
-	}
-	if err := k.announce(ctx); err != nil {
+	err := k.work(ctx, system, func() error {
+		if err := k.announce(ctx); err != nil {
+			return err
+		}
+		return k.unfinished(ctx, system)
+	})
+	if err != nil {
 		return err
 	}
 	for {
-		timer := time.NewTimer(k.untilNext(k.c.Now()))
+		wait, goOn := k.untilNext(k.c.Now()), false
+		if k.Progress().Error != "" && wait > again {
+			wait, goOn = again, true
+		}
+		timer := time.NewTimer(wait)
 		var err error
 		select {
 		case <-ctx.Done():
@@ -46,7 +54,12 @@ func (k *Keeper) Run(ctx context.Context) error {
 		case who := <-k.asked:
 			err = k.work(ctx, who, func() error { return k.carryOut(ctx, who) })
 		case <-timer.C:
-			err = k.work(ctx, system, func() error { return k.scheduled(ctx, system) })
+			err = k.work(ctx, system, func() error {
+				if goOn {
+					return k.unfinished(ctx, system)
+				}
+				return k.scheduled(ctx, system)
+			})
 		}
 		timer.Stop()
 		if err != nil {
@@ -89,7 +102,7 @@ func (k *Keeper) work(ctx context.Context, who Actor, run func() error) error {
 	err := run()
 	k.note(func(p *Progress) {
 		p.Running, p.Step, p.Ended = false, "", k.c.Now()
-		if err != nil {
+		if err != nil && ctx.Err() == nil {
 			p.Error = err.Error()
 		}
 	})

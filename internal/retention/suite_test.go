@@ -367,7 +367,7 @@ func TestPolicyIsChecked(t *testing.T) {
 		"metadata for less than a channel's":    {Content: days(9), Rejected: days(9), Metadata: days(30), Channels: []retention.Channel{{Name: "a", Content: days(40), Rejected: days(1)}}},
 		"content for a negative time":           {Content: days(-1), Rejected: days(1)},
 	} {
-		_, err := retention.New(context.Background(), retention.Config{DB: h.db, Keys: h.ring, Audit: h.log, Messages: h.engine, Organisation: 1,
+		_, err := retention.New(context.Background(), retention.Config{DB: h.db, Keys: h.ring, Audit: h.log, Messages: h.engine, Organisation: 1, Replica: db.ID{1},
 			Policy: p, Now: h.clock.now, Sleep: h.sleep, Log: slog.New(slog.DiscardHandler)})
 		if err == nil {
 			t.Errorf("%s is taken", name)
@@ -379,7 +379,7 @@ func TestPolicyIsChecked(t *testing.T) {
 		"six years by days":           {AuditDetails: days(2192)},
 		"metadata as long as content": {Content: days(90), Rejected: days(90), Metadata: days(90)},
 	} {
-		_, err := retention.New(context.Background(), retention.Config{DB: h.db, Keys: h.ring, Audit: h.log, Messages: h.engine, Organisation: 1,
+		_, err := retention.New(context.Background(), retention.Config{DB: h.db, Keys: h.ring, Audit: h.log, Messages: h.engine, Organisation: 1, Replica: db.ID{1},
 			Policy: p, Now: h.clock.now, Sleep: h.sleep, Log: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
