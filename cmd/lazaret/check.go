@@ -103,6 +103,7 @@ func (p *program) findings(path string) (list []finding, err error) {
 	for _, one := range c.Check(p.now()) {
 		add(one.Level, one.Problem)
 	}
+	list = append(list, recoveryFindings(c)...)
 	for i := range c.Channels {
 		if _, wrong := compileChannel(c, &c.Channels[i]); len(wrong) > 0 {
 			add(config.Error, wrong...)

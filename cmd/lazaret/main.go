@@ -70,6 +70,7 @@ func commands() []command {
 		{name: "send", brief: "be an HL7 sender", help: sendHelp, run: (*program).send},
 		{name: "message", brief: "list, show, trace and resend messages", help: messageHelp, nested: messageCommands()},
 		{name: "channel", brief: "list, start and stop channels; pause and resume destinations", help: channelHelp, nested: channelCommands()},
+		{name: "key", brief: "keys: status, check, rotate, shred, recovery copy", help: keyHelp, nested: keyCommands()},
 		{name: "retention", brief: "how long what is kept: plan, run, holds, certificates", help: retentionHelp, nested: retentionCommands()},
 		{name: "bench", brief: "durable throughput beside this machine's own limits", help: benchHelp, run: (*program).bench},
 		{name: "version", brief: "what this binary is", help: versionHelp, run: (*program).version},

@@ -46,7 +46,7 @@ func (p *program) serve(ctx context.Context, args []string) error {
 	}
 	if s.newRoot != "" {
 		p.say("lazaret: made the root key %s", clean(s.newRoot))
-		p.say("hint: copy it to a safe place now; without it nothing that is stored can ever be read")
+		p.say("hint: copy it to a safe place now; without it nothing that is stored can ever be read: lazaret key recovery create")
 	}
 	err = s.run(ctx)
 	if closed := s.close(); err == nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -32,13 +31,16 @@ type service struct {
 	audit     *audit.Log
 	engine    *engine.Engine
 	retention *retention.Keeper
+	root      seal.Root
+	keys      *seal.Keeper
 	control   *control.Server
 	probes    *control.Probes
 	socket    net.Listener
 	scrape    net.Listener // of the probes; nil where none is wanted
 	replica   *os.File     // locked while this process lives
 
-	newRoot string // where the root key was made just now; "" when there was one
+	host    map[string]string // what protects this process's memory
+	newRoot string            // where the root key was made just now; "" when there was one
 }
 
 // openService builds everything and binds the control socket. Sources are bound by run. On an error nothing stays open.
@@ -79,8 +81,11 @@ func (p *program) openService(ctx context.Context, c *config.Config, log *slog.L
 	if err := p.openRetention(ctx, s, replica); err != nil {
 		return nil, err
 	}
+	if err := p.openKeeper(s); err != nil {
+		return nil, err
+	}
 	s.probes = &control.Probes{Healthy: s.db.Err, Ready: s.engine.Ready(), Metrics: s.metrics, Log: log}
-	s.control, err = control.New(control.Config{Engine: s.engine, Retention: s.retention, Probes: s.probes, Owner: uint32(os.Geteuid()), Log: log, Now: p.now, Rand: p.rand})
+	s.control, err = control.New(control.Config{Engine: s.engine, Retention: s.retention, Keys: s.keys, Host: s.host, Probes: s.probes, Owner: uint32(os.Geteuid()), Log: log, Now: p.now, Rand: p.rand})
 	if err != nil {
 		return nil, err
 	}
@@ -117,36 +122,6 @@ func (p *program) openDatabase(ctx context.Context, s *service) error {
 	return err
 }
 
-// openKeys opens the ring. The first start makes the root key; a later one refuses to, for what is sealed would be lost behind
-// a key that is not its own.
-func (p *program) openKeys(ctx context.Context, s *service) error {
-	path := string(s.cfg.Keys.Root)
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		used, err := s.inUse(ctx)
-		if err != nil {
-			return err
-		}
-		if used {
-			return hint(fmt.Errorf("the root key %s is gone, and the database holds what it sealed", path),
-				"bring the key back from where its copy is kept; a new one cannot open anything")
-		}
-		if err := seal.CreateFileRoot(path); err != nil {
-			return fmt.Errorf("make the root key: %w", err)
-		}
-		s.newRoot = path
-	}
-	root, err := seal.FileRoot(path)
-	if err != nil {
-		return err
-	}
-	store, err := seal.DirStore(string(s.cfg.Keys.Store))
-	if err != nil {
-		return err
-	}
-	s.ring, err = seal.Open(ctx, seal.Config{Root: root, Store: store, Now: p.now, Rand: p.rand})
-	return err
-}
-
 // inUse says whether anything was ever recorded here, or the key store holds keys that a root wrapped.
 func (s *service) inUse(ctx context.Context) (used bool, err error) {
 	if entries, err := os.ReadDir(string(s.cfg.Keys.Store)); err == nil && len(entries) > 0 {
@@ -171,6 +146,7 @@ func (s *service) run(ctx context.Context) error {
 	g.Go(func() error { return s.engine.Run(inner) })
 	g.Go(func() error { s.announce(inner); return nil })
 	g.Go(func() error { return s.retention.Run(inner) })
+	g.Go(func() error { return s.keys.Run(inner) })
 	g.Go(func() error { return s.control.Serve(inner, s.socket) })
 	if s.scrape != nil {
 		g.Go(func() error { return s.probes.Serve(inner, s.scrape) })

@@ -10,6 +10,16 @@ const (
 	ServiceStopped        Event = "application-stop"           // 110121
 	ConfigLoaded          Event = "software-configuration"     // 110131; details: revision, digest before and after
 	KeyCreated            Event = "key-created"                // 110129, Security Configuration
+	RootKeyChanged        Event = "root-key-changed"           // 110129; details: root, how many data keys were wrapped anew
+	KeysRenewed           Event = "data-keys-renewed"          // 110129; details: which keys seal no more
+	RecordsResealed       Event = "records-sealed-anew"        // 110129; details: how many
+	KeysShredding         Event = "data-keys-shredding"        // 110129; from here on there is no way back
+	KeysShredded          Event = "data-keys-shredded"         // 110129; the certificate: purpose, period, keys
+	RecoveryCopied        Event = "recovery-copy-made"         // 110129; the root key was handed out in parts, or sealed to somebody
+	RecoveryConfirmed     Event = "recovery-copy-confirmed"    // 110129; a copy was tried, and gave the root key
+	RootKeyChecked        Event = "root-key-checked"           // 110129; it was asked to wrap and unwrap
+	RootKeyAway           Event = "root-key-away"              // 110113, Security Alert
+	RootKeyBack           Event = "root-key-back"              // 110113
 	ClockStepped          Event = "clock-stepped"              // 110113, Security Alert; details: by how much
 	AuditFailed           Event = "audit-failed"               // 110113, Security Alert; the record itself is in doubt
 	AuditLogUsed          Event = "audit-log-used"             // 110101; somebody searched or verified the record
@@ -40,6 +50,11 @@ const (
 	DisposalCertified     Event = "disposal-certificate"       // 110110; it is gone: what, how much, which keys, by which policy
 	HoldAdded             Event = "legal-hold-added"           // 110129; reason and patient lie sealed beside it
 	HoldReleased          Event = "legal-hold-released"        // 110129
+	BackupMade            Event = "backup-made"                // 110106, Export; details: SHA-256, target, the tree's size and root in it
+	BackupPruned          Event = "backup-pruned"              // 110132, Use of Restricted Function
+	BackupVerified        Event = "backup-verified"            // 110132; details: SHA-256
+	BackupDrilled         Event = "backup-drilled"             // 110132; details: SHA-256 of the report, times, what was found
+	BackupRestored        Event = "backup-restored"            // 110107, Import; the first entry of the restored log that is not from the backup
 	RestrictedFunctionRun Event = "use-of-restricted-function" // 110132; a command of the operator's that is none of the above
 )
 
@@ -52,15 +67,16 @@ func (e Event) DICOM() string {
 		return "110121"
 	case ConfigLoaded:
 		return "110131"
-	case KeyCreated, SettingChanged, HoldAdded, HoldReleased:
+	case KeyCreated, RootKeyChanged, KeysRenewed, RecordsResealed, KeysShredding, KeysShredded, RecoveryCopied, RecoveryConfirmed, RootKeyChecked,
+		SettingChanged, HoldAdded, HoldReleased:
 		return "110129"
-	case ClockStepped, AuditFailed:
+	case RootKeyAway, RootKeyBack, ClockStepped, AuditFailed:
 		return "110113"
 	case AuditLogUsed:
 		return "110101"
-	case MessageAccepted, MessageFiltered, MessageRejected, MessageDuplicate:
+	case MessageAccepted, MessageFiltered, MessageRejected, MessageDuplicate, BackupRestored:
 		return "110107"
-	case MessageResent, DeliveryFiltered, DeliverySent, DeliveryRetried, DeliveryRefused, DeliverySkipped, DeliveryHeld:
+	case MessageResent, DeliveryFiltered, DeliverySent, DeliveryRetried, DeliveryRefused, DeliverySkipped, DeliveryHeld, BackupMade:
 		return "110106"
 	case ContentRead, DisposalBegun, DisposalCertified:
 		return "110110"
@@ -71,7 +87,7 @@ func (e Event) DICOM() string {
 		return "110100"
 	case ConnectionRefused:
 		return "110126"
-	case RestrictedFunctionRun:
+	case RestrictedFunctionRun, BackupPruned, BackupVerified, BackupDrilled:
 		return "110132"
 	}
 	return ""

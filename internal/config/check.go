@@ -57,7 +57,7 @@ func (k *checker) essentials() {
 	if k.c.Organisation == "" {
 		k.add(Error, "organisation", "is not given", "add organisation: NAME; it is part of every stored message and cannot be changed later")
 	}
-	if k.c.Keys.Root == "" {
+	if k.c.Keys.Root.Kind == "" {
 		k.add(Error, "keys.root", "is not given: without a root key nothing can be sealed, and nothing is taken", `add keys: {root: "file:keys/root"}, best on a device of its own`)
 	}
 	if len(k.c.Channels) == 0 {

@@ -35,48 +35,6 @@ func (k *checker) private(key, path string) {
 	}
 }
 
-func (k *checker) rootKey() {
-	root := string(k.c.Keys.Root)
-	if root == "" {
-		return
-	}
-	const key = "keys.root"
-	info, err := os.Stat(root)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		if entries, err := os.ReadDir(string(k.c.Keys.Store)); err == nil && len(entries) > 0 {
-			k.add(Error, key, "does not exist, but keys.store holds keys that it wrapped: without it nothing stored can be read", "bring it back from where it is kept, or correct the path")
-		} else {
-			k.add(Warning, key, "does not exist yet", "the first start makes it; if there is one already, correct the path")
-		}
-	case err != nil:
-		k.add(Error, key, "cannot be read: "+plain(err), "check the path and who may read it")
-	case !info.Mode().IsRegular():
-		k.add(Error, key, "is not a file", "write file:PATH of a file")
-	case info.Mode().Perm()&0o077 != 0:
-		k.add(Error, key, "is a file that others than its owner may read", "chmod 0600 "+root)
-	default:
-		if f, err := os.Open(root); err != nil {
-			k.add(Error, key, "cannot be read: "+plain(err), "check who may read it")
-		} else {
-			_ = f.Close() // opened for reading only
-		}
-	}
-	k.privateFolder(key, filepath.Dir(root))
-	k.privateFolder("keys.store", string(k.c.Keys.Store))
-	data := string(k.c.Data)
-	if k.c.Database.Kind == "sqlite" {
-		data = k.c.Database.Path
-	}
-	if same, known := sameDevice(root, data); known && same {
-		k.add(Warning, key, "lies on the same file system as the data: it does not protect a disk that is stolen or a copy of all of it",
-			"keep the key on a device of its own, or in a key management service when Lazaret has that; encryption at rest does not count as met like this")
-	}
-	if k.c.Database.Kind == "sqlite" && within(data, string(k.c.Keys.Store)) {
-		k.add(Warning, "keys.store", "holds the database's file too: a backup of that folder keeps keys that can then never be destroyed", "give keys.store a folder of its own")
-	}
-}
-
 // privateFolder holds that a folder of keys, where it is there, is its owner's alone.
 func (k *checker) privateFolder(key, dir string) {
 	info, err := os.Stat(dir)

@@ -40,12 +40,6 @@ type Config struct {
 	at    map[string]Position
 }
 
-// Keys says where the key that wraps all others is, and where the wrapped ones lie.
-type Keys struct {
-	Root  File `key:"root" doc:"The root key: file:PATH, a file of mode 0600. Needed by the service. It wraps the data keys; without it nothing stored can be read."`
-	Store File `key:"store" doc:"The folder of the wrapped data keys. Not in the database, nor in its backups: a copied key cannot be destroyed."`
-}
-
 // Log shapes the program's own log.
 type Log struct {
 	Level  string `key:"level" enum:"debug,info,warn,error" doc:"The least level that is written."`
@@ -74,7 +68,7 @@ type Table struct {
 func (c *Config) setDefaults() {
 	c.Data = "data"
 	c.Log = Log{Level: "info", Format: "text"}
-	c.Keys.Store = "keys/data"
+	c.Keys.Store, c.Keys.Grace = "keys/data", time.Hour
 }
 
 func (t *Table) setDefaults() { t.Case = "exact" }
@@ -87,7 +81,7 @@ func (c *Config) settle() {
 	if c.Control.Socket == "" {
 		c.Control.Socket = c.Data + "/control.sock"
 	}
-	for _, p := range []*File{&c.Data, &c.Keys.Root, &c.Keys.Store, &c.Control.Socket} {
+	for _, p := range []*File{&c.Data, &c.Keys.Store, &c.Control.Socket} {
 		p.under(c.dir)
 	}
 	if c.Database.Kind == "sqlite" {
@@ -96,6 +90,7 @@ func (c *Config) settle() {
 		c.Database.Path = string(path)
 	}
 	c.Database.Password.dir = c.dir
+	c.Keys.settle(c.dir)
 	for i := range c.Channels {
 		c.Channels[i].settle(c.dir)
 	}

@@ -100,7 +100,7 @@ func TestEveryKindOfValueIsRead(t *testing.T) {
 	if got, want := c.Database.String(), "sqlite:"+string(in("data/lazaret.db")); got != want {
 		t.Errorf("database %q, want %q", got, want)
 	}
-	if c.Data != in("data") || c.Keys.Root != in("keys/root") || c.Keys.Store != in("keys/data") || c.Control.Socket != in("data/control.sock") {
+	if c.Data != in("data") || c.Keys.Root.File() != string(in("keys/root")) || c.Keys.Store != in("keys/data") || c.Control.Socket != in("data/control.sock") {
 		t.Errorf("paths: data %s, root %s, store %s, socket %s", c.Data, c.Keys.Root, c.Keys.Store, c.Control.Socket)
 	}
 	unknown := config.Text("unknown")
@@ -261,8 +261,10 @@ func TestWhatIsWrongIsNamedWithItsPlace(t *testing.T) {
 			"lazaret.yaml:2: is not legible YAML: invalid leading UTF-8 octet (value: 255) | save the file as UTF-8"},
 		{"a list as a file", one("- a\n"),
 			"lazaret.yaml:1: is not a mapping | a configuration file is KEY: VALUE, one below the other"},
-		{"a key management service that comes later", one("keys: {root: 'openbao:transit/lazaret'}\n"),
-			"lazaret.yaml:1: keys.root: is not a file: only file:PATH is read here | write file:PATH; a relative path starts at the configuration's folder"},
+		{"a key management service that there is not", one("keys: {root: 'elsewhere:lazaret'}\n"),
+			"lazaret.yaml:1: keys.root: is no root key | write file:PATH, passphrase:env:NAME, credential:NAME, openbao:KEY, vault:KEY or awskms:ARN"},
+		{"a transit engine without a way to sign in", one("keys: {transit: {address: 'https://bao.example'}}\n"),
+			"lazaret.yaml:1: keys.transit: needs one way to sign in | give token, or role and secret"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			all := problems(t, c.files)

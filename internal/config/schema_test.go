@@ -128,7 +128,7 @@ func TestSchemaAndLoadRefuseTheSame(t *testing.T) {
 		"a table with a bad name":       "tables: {'a b': {values: {a: b}}}\n",
 		"a second factor that is none":  "security: {mfa: {methods: [palm]}}\n",
 		"another database":              "database: mysql:x\n",
-		"a key management service":      "keys: {root: 'openbao:x'}\n",
+		"a key management service":      "keys: {root: 'elsewhere:x'}\n",
 		"a list for a mapping":          "log: []\n",
 		"no value":                      "log:\n",
 	} {

@@ -28,6 +28,7 @@ import (
 	"github.com/lazaret-health/lazaret/internal/db"
 	"github.com/lazaret-health/lazaret/internal/engine"
 	"github.com/lazaret-health/lazaret/internal/retention"
+	"github.com/lazaret-health/lazaret/internal/seal"
 )
 
 // maxBody bounds a request: a search or a few names.
@@ -38,11 +39,14 @@ type Config struct {
 	Engine *engine.Engine
 	// Retention carries out the policy; nil: its routes are not there.
 	Retention *retention.Keeper
-	Probes    *Probes
-	Owner     uint32 // the user who may connect, beside root (0)
-	Log       *slog.Logger
-	Now       func() time.Time
-	Rand      io.Reader // for the numbers of requests
+	// Keys keeps the keys; nil: its routes are not there. Host is what the program says of its process beside them.
+	Keys   *seal.Keeper
+	Host   map[string]string
+	Probes *Probes
+	Owner  uint32 // the user who may connect, beside root (0)
+	Log    *slog.Logger
+	Now    func() time.Time
+	Rand   io.Reader // for the numbers of requests
 }
 
 // A Server answers commands.
@@ -116,6 +120,9 @@ func (s *Server) routes() http.Handler {
 		m.Handle(pattern, s.handler(act))
 	}
 	for pattern, act := range s.retentionRoutes() {
+		m.Handle(pattern, s.handler(act))
+	}
+	for pattern, act := range s.keyRoutes() {
 		m.Handle(pattern, s.handler(act))
 	}
 	s.c.Probes.mount(m)

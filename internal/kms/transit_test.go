@@ -25,7 +25,7 @@ var (
 	_ seal.Rewrapper = (*kms.AWS)(nil)
 )
 
-const inventedToken = "hvs.invented-token-of-a-test"
+const inventedToken = "invented token of a test"
 
 // transitDouble answers as the API texts of OpenBao and Vault say: auth/approle/login, transit/encrypt, decrypt and rewrap. Its
 // ciphertext is a number in a drawer, so nothing can be taken out of it but by asking.

@@ -26,6 +26,9 @@ import (
 // ErrNotLocal means that a root key is in nobody's hands but its service's, which keeps its own copies.
 var ErrNotLocal = errors.New("the root key lies in a key management service, which never hands it out: see to its own backup there")
 
+// ErrRecovery means that a recovery copy cannot be made as asked for.
+var ErrRecovery = errors.New("no recovery copy was made")
+
 // A share as text is "lazaret-share I K-of-N: " and, in base32 (RFC 4648) in groups of five, these bytes: version 1, k, n, x,
 // the root's id (8), the share (32), and 4 of SHA-256 over all before.
 const (
@@ -78,7 +81,7 @@ func SplitRoot(root Root, k, n int) ([]string, error) {
 	}
 	parts, err := split(r.key[:], k, n)
 	if err != nil {
-		return nil, fmt.Errorf("split the root key: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrRecovery, err)
 	}
 	id, err := localID(r.key[:])
 	if err != nil {
@@ -146,18 +149,18 @@ func EncryptRoot(root Root, recipients []string) ([]byte, error) {
 	case !ok:
 		return nil, ErrNotLocal
 	case fips140.Enabled():
-		return nil, errors.New("age uses ChaCha20-Poly1305, which lies outside the FIPS 140-3 module: split the key into shares instead")
+		return nil, fmt.Errorf("%w: %s", ErrRecovery, "age uses ChaCha20-Poly1305, which lies outside the FIPS 140-3 module: split the key into shares instead")
 	}
 	var to []age.Recipient
 	for _, one := range recipients {
 		list, err := age.ParseRecipients(strings.NewReader(one))
 		if err != nil {
-			return nil, errors.New("a recipient is none that age knows: it looks like age1…, and is not the identity (AGE-SECRET-KEY-…)")
+			return nil, fmt.Errorf("%w: %s", ErrRecovery, "a recipient is none that age knows: it looks like age1…, and is not the identity (AGE-SECRET-KEY-…)")
 		}
 		to = append(to, list...)
 	}
 	if len(to) == 0 {
-		return nil, errors.New("there is no recipient")
+		return nil, fmt.Errorf("%w: there is no recipient", ErrRecovery)
 	}
 	var out bytes.Buffer
 	a := armor.NewWriter(&out)
