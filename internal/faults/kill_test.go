@@ -52,6 +52,7 @@ func kill(t *testing.T, program, database string, rounds int, died func()) {
 		}
 		s.kill()
 		died()
+		s.configure(round + 1) // what was under way is repeated as it was, not as the new settings would have it
 		s.start()
 	}
 	l.wait(t, 50)

@@ -2,6 +2,7 @@ package faults
 
 import (
 	"context"
+	"crypto/sha256"
 	"slices"
 	"sync"
 	"testing"
@@ -13,13 +14,17 @@ import (
 
 // A Receiver keeps a ledger of what it took, by control ID in the order of arrival. Its methods may be called from any goroutine.
 type Receiver struct {
-	mu     sync.Mutex
-	ledger []string
-	came   chan struct{}
+	mu      sync.Mutex
+	ledger  []string
+	first   map[string][sha256.Size]byte // of the bytes of each message as they first came
+	changed []string                     // messages that came again with other bytes
+	came    chan struct{}
 }
 
 // NewReceiver makes a receiver with an empty ledger.
-func NewReceiver() *Receiver { return &Receiver{came: make(chan struct{}, 1)} }
+func NewReceiver() *Receiver {
+	return &Receiver{came: make(chan struct{}, 1), first: map[string][sha256.Size]byte{}}
+}
 
 // Take writes a message into the ledger.
 func (r *Receiver) Take(block []byte) {
@@ -27,7 +32,13 @@ func (r *Receiver) Take(block []byte) {
 	if m, err := hl7.Parse(block); err == nil {
 		id = m.ControlID()
 	}
+	sum := sha256.Sum256(block)
 	r.mu.Lock()
+	if was, again := r.first[id]; !again {
+		r.first[id] = sum
+	} else if was != sum {
+		r.changed = append(r.changed, id)
+	}
 	r.ledger = append(r.ledger, id)
 	r.mu.Unlock()
 	select {
@@ -79,9 +90,14 @@ type Stored struct {
 }
 
 // MustBeOnceInOrder compares the ledger with the deliveries in the order of acceptance: each came, in that order, and only what
-// is marked came again.
+// is marked came again, with the bytes of the first time.
 func (r *Receiver) MustBeOnceInOrder(t testing.TB, stored []Stored) {
 	t.Helper()
+	r.mu.Lock()
+	for _, id := range r.changed {
+		t.Errorf("message %s came again with other bytes", id)
+	}
+	r.mu.Unlock()
 	place, marked := map[string]int{}, map[string]bool{}
 	for i, s := range stored {
 		place[s.ControlID], marked[s.ControlID] = i, s.Marked
@@ -118,6 +134,13 @@ func (r *Receiver) Only(fits func(id string) bool) *Receiver {
 	for _, id := range r.Ledger() {
 		if fits(id) {
 			some.ledger = append(some.ledger, id)
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, id := range r.changed {
+		if fits(id) {
+			some.changed = append(some.changed, id)
 		}
 	}
 	return some

@@ -41,15 +41,14 @@ type service struct {
 	dir     string
 	address string   // of its source
 	under   []string // a tracer and its arguments
-	cmd     *exec.Cmd
-	log     bytes.Buffer // of all processes
+
+	settings func(revision int) string
+	cmd      *exec.Cmd
+	log      bytes.Buffer // of all processes
 }
 
-// newService writes the configuration of a channel with two destinations.
-func newService(t *testing.T, program, database, strict, patient string) *service {
-	t.Helper()
-	s := &service{t: t, program: program, dir: t.TempDir(), address: freeAddress(t)}
-	site := fmt.Sprintf(`organisation: st-mary
+// siteFile is a configuration with two destinations, of which one gets each message with the number of the revision in it.
+const siteFile = `organisation: st-mary
 database: %q
 keys: {root: "file:keys/root/key", store: keys/data}
 channels:
@@ -64,10 +63,26 @@ channels:
         order: patient
         window: 16
         retry: {first: 20ms, max: 200ms}
-`, database, s.address, strict, patient)
-	if err := os.WriteFile(filepath.Join(s.dir, "site.yaml"), []byte(site), 0o600); err != nil {
-		t.Fatal(err)
+        steps:
+          - set: {MSH-5: "R%d"}
+`
+
+// configure writes the configuration that the next start reads.
+func (s *service) configure(revision int) {
+	s.t.Helper()
+	if err := os.WriteFile(filepath.Join(s.dir, "site.yaml"), []byte(s.settings(revision)), 0o600); err != nil {
+		s.t.Fatal(err)
 	}
+}
+
+// newService writes the configuration of a channel with two destinations.
+func newService(t *testing.T, program, database, strict, patient string) *service {
+	t.Helper()
+	s := &service{t: t, program: program, dir: t.TempDir(), address: freeAddress(t)}
+	s.settings = func(revision int) string {
+		return fmt.Sprintf(siteFile, database, s.address, strict, patient, revision)
+	}
+	s.configure(0)
 	t.Cleanup(func() {
 		if s.cmd != nil {
 			syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL) // the tracer's group: it and the service
