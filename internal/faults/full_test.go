@@ -78,3 +78,11 @@ func TestARealFullDisk(t *testing.T) {
 	}
 	w.MustBeOnceInOrder(t, s.marked(t, "lab"))
 }
+
+// upTo lists the messages 0 to n-1 as acknowledged.
+func upTo(n int) (notes []int) {
+	for k := range n {
+		notes = append(notes, k)
+	}
+	return notes
+}

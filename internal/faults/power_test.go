@@ -105,14 +105,6 @@ func (r *run) lose(t *testing.T, at faults.Moment, u faults.Unsynced, lot *rand.
 	return s.holds(r.notes[:upto])
 }
 
-// upTo lists the messages 0 to n-1 as acknowledged.
-func upTo(n int) (notes []int) {
-	for k := range n {
-		notes = append(notes, k)
-	}
-	return notes
-}
-
 // holds checks that what was acknowledged is there with its delivery and its entries, that what was being delivered is marked as
 // started, and that the audit log verifies. Messages have control IDs C0, C1, and so on.
 func (s *site) holds(notes []int) error {

@@ -96,6 +96,15 @@ func (w *Wire) Kill() {
 	}
 }
 
+// Drop ends all connections, as a server does that is restarted; new ones come in.
+func (w *Wire) Drop() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for c := range w.conns {
+		c.Close()
+	}
+}
+
 // Revive lets connections in again.
 func (w *Wire) Revive() {
 	w.mu.Lock()
