@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -238,18 +239,20 @@ var errAway = errors.New("invented: the service is away")
 // farRoot is a root elsewhere, which can be away.
 type farRoot struct {
 	seal.Root
-	away bool
+	away atomic.Bool
 }
 
+func (f *farRoot) setAway(away bool) { f.away.Store(away) }
+
 func (f *farRoot) Wrap(ctx context.Context, p, aad []byte) ([]byte, error) {
-	if f.away {
+	if f.away.Load() {
 		return nil, errAway
 	}
 	return f.Root.Wrap(ctx, p, aad)
 }
 
 func (f *farRoot) Unwrap(ctx context.Context, w, aad []byte) ([]byte, error) {
-	if f.away {
+	if f.away.Load() {
 		return nil, errAway
 	}
 	return f.Root.Unwrap(ctx, w, aad)
@@ -268,7 +271,7 @@ func TestWithoutItsRootTheRingGoesOnForAWhile(t *testing.T) {
 	sealed := mustSeal(t, r, home, november, "invented")
 	mustBlind(t, r, 7, seal.FieldControlID, seal.Lasting, "1")
 
-	far.away = true
+	far.setAway(true)
 	for _, c := range []struct {
 		name  string
 		after time.Duration
@@ -282,7 +285,8 @@ func TestWithoutItsRootTheRingGoesOnForAWhile(t *testing.T) {
 		{"when the root is back, it opens again", 2 * time.Hour, false, nil, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			now, far.away = november.Add(c.after), c.away
+			now = november.Add(c.after)
+			far.setAway(c.away)
 			if err := r.Probe(t.Context()); c.away != errors.Is(err, errAway) {
 				t.Errorf("probe: %v", err)
 			}
@@ -305,7 +309,7 @@ func TestWithoutItsRootTheRingGoesOnForAWhile(t *testing.T) {
 			}
 		})
 	}
-	far.away = true
+	far.setAway(true)
 	if _, err := seal.Open(t.Context(), func() seal.Config { c := s.config(); change(&c); return c }()); !errors.Is(err, seal.ErrRoot) {
 		t.Errorf("a start without the root: %v, want ErrRoot", err)
 	}
