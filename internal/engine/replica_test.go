@@ -117,6 +117,14 @@ func TestWhoLostTheLeaseChangesNothing(t *testing.T) {
 			}
 			return engine.Reply{Taken: true, Code: "AA"}, nil
 		}
+		taking, goOn := make(chan struct{}), make(chan struct{})
+		awake.do = func(n int, _ []byte) (engine.Reply, error) {
+			if n == 1 {
+				close(taking)
+				<-goOn
+			}
+			return engine.Reply{Taken: true, Code: "AA"}, nil
+		}
 		a := start(t, address, keys, channel(one, nil, destination("lab", asleep)))
 		one.mustSend(t, adt("C1", "P1"))
 		asleep.wait(t, 1)
@@ -126,12 +134,17 @@ func TestWhoLostTheLeaseChangesNothing(t *testing.T) {
 		b := start(t, address, keys, channel(two, nil, destination("lab", awake)))
 		two.mustSend(t, adt("C3", "P1"))
 		b.expire()
+		<-taking
+		close(answer)
+		eventually(t, "the first one knows", func() bool { return a.state("adt", "lab").State == "another replica delivers" })
+		if got := b.find("C2").Deliveries[0]; got.State != "started" || got.Attempts != 0 {
+			t.Errorf("whoever lost the lease settled %+v", got)
+		}
+		close(goOn)
 		if got := controls(t, awake.wait(t, 2)); got != "C2 C3" {
 			t.Errorf("the successor sent %s", got)
 		}
 		b.settled(t)
-		close(answer)
-		eventually(t, "the first one knows", func() bool { return a.state("adt", "lab").State == "another replica delivers" })
 		sent := map[string]int{}
 		for _, r := range a.recorded(audit.DeliverySent) {
 			sent[r.ResourceID]++
