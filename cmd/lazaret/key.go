@@ -21,7 +21,7 @@ Usage: lazaret key status [--all]                     the root key, its recovery
        lazaret key rotate data [--reseal]             fresh data keys from now on; --reseal: old records under them too
        lazaret key shred --purpose P --period MONTH   destroy a month's data keys: what they sealed is gone for good
        lazaret key recovery create|confirm|restore    a copy of the root key, for the day it is lost
-       lazaret key passphrase                         change the passphrase of the root key (service stopped or not)
+       lazaret key passphrase [--new REFERENCE]       change the passphrase of the root key: asked for, or env:NAME, file:PATH
 
     --config FILE   the service's configuration; else lazaret.yaml here, else /etc/lazaret/lazaret.yaml
     --json          of status: as JSON
@@ -337,7 +337,7 @@ func organisationOf(s seal.Status, given uint32) (uint32, error) {
 
 func (p *program) keyPassphrase(_ context.Context, args []string) error {
 	f := newFlags("key passphrase")
-	path := f.String("config", "", "")
+	path, next := f.String("config", "", ""), f.String("new", "", "")
 	if err := f.noArguments(args); err != nil {
 		return err
 	}
@@ -352,20 +352,33 @@ func (p *program) keyPassphrase(_ context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	after, err := p.askSecret("new passphrase")
+	after, err := p.newPassphrase(*next)
 	if err != nil {
 		return err
-	}
-	again, err := p.askSecret("new passphrase, once more")
-	switch {
-	case err != nil:
-		return err
-	case again != after:
-		return errors.New("they are not the same; nothing was changed")
 	}
 	if err := seal.ChangePassphrase(seal.PassphraseFile(string(c.Keys.Store)), before, after); err != nil {
 		return err
 	}
 	p.print("changed; the next start needs the new one\n")
 	return nil
+}
+
+// newPassphrase resolves a reference, or asks twice.
+func (p *program) newPassphrase(reference string) (string, error) {
+	if reference != "" {
+		secret := config.ParseSecret(reference)
+		if secret.Clear() {
+			return "", usage("--new takes env:NAME or file:PATH: a passphrase on a command line is seen by everybody", "key passphrase")
+		}
+		return secret.Resolve()
+	}
+	first, err := p.askSecret("new passphrase")
+	if err != nil {
+		return "", err
+	}
+	again, err := p.askSecret("new passphrase, once more")
+	if err == nil && again != first {
+		err = errors.New("they are not the same; nothing was changed")
+	}
+	return first, err
 }

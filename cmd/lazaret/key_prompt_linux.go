@@ -14,7 +14,7 @@ import (
 func (p *program) askSecret(what string) (string, error) {
 	in, ok := p.stdin.(*os.File)
 	if !ok || !isTerminal(in) {
-		return "", hint(errors.New("the "+what+" is to be typed, and there is no terminal"), "give it by reference: passphrase:file:PATH, or passphrase:env:NAME")
+		return "", hint(errors.New("the "+what+" is to be typed, and there is no terminal"), "give it by reference: file:PATH, or env:NAME")
 	}
 	state, err := unix.IoctlGetTermios(int(in.Fd()), unix.TCGETS)
 	if err != nil {
