@@ -372,3 +372,32 @@ func spoil(t *testing.T, path string) {
 		}
 	}
 }
+
+// TestAFailedFsyncAtTheEndIsNotForgotten: closing moves the log into the file, and a failed fsync then counts like any other.
+func TestAFailedFsyncAtTheEndIsNotForgotten(t *testing.T) {
+	disk, address := faults.NewDisk(t), dbtest.SQLite(t)
+	path := strings.TrimPrefix(address, "sqlite:")
+	on := func(c *db.Config) { c.VFS = disk.Name() }
+	d := open(t, address, on)
+	for range 20 {
+		if _, err := add(d, "x"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	disk.Break(faults.Break{Op: faults.Sync, File: ".db"})
+	if err := d.Close(); err == nil {
+		t.Error("it closed as if all was well")
+	}
+	if disk.Broke() == 0 {
+		t.Fatal("the file was not synced at the end")
+	}
+	if _, err := os.Stat(path + ".fsync-failed"); err != nil {
+		t.Errorf("no note was left: %v", err)
+	}
+	disk.Heal()
+	d = open(t, address, on)
+	mustBeWhole(t, numbers(t, d), 20)
+	if old, _ := filepath.Glob(path + ".suspect-*"); len(old) == 0 {
+		t.Error("the next start trusted the files")
+	}
+}

@@ -32,6 +32,7 @@ type sqliteStore struct {
 	moving     sync.Mutex    // held while the log is moved into the file, and when a backup makes that stand still; before writing
 	checkpoint chan struct{} // wakes the checkpointer
 	done       sync.WaitGroup
+	endErr     error // the failed fsync of the last checkpoint; read after done
 }
 
 // checkpointPages is how long the write-ahead log may grow before it is moved into the file: 32 MiB of 4 KiB pages.
@@ -294,6 +295,7 @@ func (s *sqliteStore) isClosed() bool { return errors.Is(s.db.Err(), ErrStopped)
 // writer waits: with all of it moved and nobody reading the log, the next transaction starts at its beginning again.
 func (s *sqliteStore) runCheckpoints(c *sqliteConn) {
 	defer c.close()
+	defer s.lastCheckpoint(c)
 	for range s.checkpoint {
 		for range 4 {
 			s.moving.Lock()
@@ -319,6 +321,21 @@ func (s *sqliteStore) runCheckpoints(c *sqliteConn) {
 	}
 }
 
+// lastCheckpoint leaves nothing for SQLite to move when it closes, for it tells nobody of a failed fsync then.
+func (s *sqliteStore) lastCheckpoint(c *sqliteConn) {
+	if failedSync(s.db.Err()) {
+		return
+	}
+	s.moving.Lock()
+	defer s.moving.Unlock()
+	if _, _, err := c.c.WALCheckpoint("main", sqlite3.CHECKPOINT_PASSIVE); err != nil {
+		s.checkpointFailed(err)
+		if failedSync(err) { // anything else does no harm: the log stays
+			s.endErr = fmt.Errorf("move the write-ahead log into the database file: %w", err)
+		}
+	}
+}
+
 func (s *sqliteStore) checkpointFailed(err error) {
 	if errors.Is(err, sqlite3.BUSY) || errors.Is(err, sqlite3.LOCKED) {
 		return // a reader or the writer was in the way; the next group wakes us again
@@ -336,7 +353,7 @@ func (s *sqliteStore) close() error {
 	close(s.checkpoint)
 	s.done.Wait()
 	s.checkpoint = nil
-	err := s.closeConns()
+	err := errors.Join(s.endErr, s.closeConns())
 	if e := s.lock.Close(); err == nil {
 		err = e
 	}
