@@ -255,9 +255,10 @@ func (r *rogue) mustBeLeftInPeace(t *testing.T) {
 	t.Helper()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for i := 1; i < len(r.met); i++ {
-		if d := r.met[i].Sub(r.met[i-1]); d < firstWait*7/10 {
-			t.Errorf("connection %d came %s after the one before", i+1, d)
+	// Over all of them, for a busy machine may bring two together.
+	if n := len(r.met) - 1; n > 0 {
+		if took, least := r.met[n].Sub(r.met[0]), time.Duration(n-1)*firstWait*7/10; took < least {
+			t.Errorf("%d connections came in %s, want at least %s", n+1, took, least)
 		}
 	}
 	if most := 9 * 15; r.seen > most {
