@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -206,6 +207,57 @@ func TestARestoredCopyIsDisposedOfAgain(t *testing.T) {
 		t.Errorf("%d contents are left in the copy", n)
 	}
 	h.verify()
+}
+
+// A key store from before a disposal that takes the present one's place brings keys back. They go again.
+func TestARestoredKeyStoreIsShreddedAgain(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, address string) {
+		h := build(t, address, newClock("2026-01-10"), ninety())
+		h.fill("adt", "2026-01-10", 3)
+		older := t.TempDir()
+		if err := os.CopyFS(older, os.DirFS(h.dir)); err != nil {
+			t.Fatal(err)
+		}
+		h.clock.set("2026-06-01")
+		if p := h.run(); p.Error != "" {
+			t.Fatal(p.Error)
+		}
+		h.stop()
+		for _, dir := range []string{"/root", "/keys"} { // private again: a copy has other modes
+			err := filepath.WalkDir(older+dir, func(path string, d os.DirEntry, err error) error {
+				if err != nil {
+					return err
+				}
+				if d.IsDir() {
+					return os.Chmod(path, 0o700)
+				}
+				return os.Chmod(path, 0o600)
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		h.dir = older
+		h.start()
+		january := seal.PeriodOf(date("2026-01-10"))
+		seek := func() error {
+			_, err := h.ring.Seek(context.Background(), h.engine.OrganisationNumber(), seal.FieldPatientIdentifier, january, []byte("P1"))
+			return err
+		}
+		if err := seek(); err != nil {
+			t.Fatalf("the older key store has no key of January: %v", err)
+		}
+		if p := h.run(); p.Error != "" || len(p.Certificates) != 1 {
+			t.Errorf("the run: %+v", p)
+		}
+		if err := seek(); !errors.Is(err, seal.ErrKeyMissing) {
+			t.Errorf("January's key after the run: %v", err)
+		}
+		list, err := h.keeper.Certificates(context.Background())
+		if err != nil || len(list) != 2 || !strings.Contains(list[1].Note, "came back") || len(list[1].Keys) != 2 {
+			t.Errorf("certificates: %+v, %v", list, err)
+		}
+	})
 }
 
 // What waits for delivery when a month's keys are destroyed by hand is set aside, and the queue goes on.

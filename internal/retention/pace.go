@@ -6,7 +6,8 @@ import (
 )
 
 // A pace keeps disposal out of the engine's way: batches are as big as fit into a commit of about maxBatchTime, and after each it
-// rests for rest times as long as it took. What others had to wait for is a part of that time, so it takes at most a fifth.
+// rests for rest times as long as it took. That is a seventh at most, on an idle machine; beside a busy engine most of a batch's
+// time is its own wait for the commit that it shares.
 type pace struct {
 	now   func() time.Time
 	sleep func(context.Context, time.Duration) error
@@ -16,9 +17,9 @@ type pace struct {
 const (
 	firstLimit   = 200
 	leastLimit   = 50
-	mostLimit    = 2000
-	maxBatchTime = 20 * time.Millisecond
-	rest         = 4
+	mostLimit    = 1000
+	maxBatchTime = 30 * time.Millisecond
+	rest         = 6
 )
 
 func newPace(now func() time.Time, sleep func(context.Context, time.Duration) error) *pace {

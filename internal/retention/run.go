@@ -27,6 +27,9 @@ func (k *Keeper) dispose(ctx context.Context, who Actor, unfinishedOnly bool) er
 	if err := k.closeParts(ctx, who); err != nil {
 		return err
 	}
+	if err := k.shredAgain(ctx, who); err != nil {
+		return err
+	}
 	plan, err := k.plan(ctx, !unfinishedOnly)
 	if err != nil {
 		return err
@@ -138,8 +141,7 @@ func (k *Keeper) finishMonth(ctx context.Context, who Actor, m *Month) error {
 	if d == nil { // its keys were destroyed, and no row here says so
 		d = &disposal{class: classContent, period: m.period, state: begun, by: who.String(), policy: k.c.Policy.summary(), note: m.note}
 		// Whatever waits for delivery cannot be opened any more, so nothing waits in earnest.
-		const nothing = 1 << 62
-		if err := k.begin(ctx, who, d, nil, nothing); err != nil {
+		if err := k.begin(ctx, who, d, nil, 1<<62); err != nil {
 			return err
 		}
 	}
@@ -282,6 +284,25 @@ func (k *Keeper) closeParts(ctx context.Context, who Actor) error {
 		if _, err := k.certify(ctx, who, &d); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// shredAgain destroys keys of finished months that came back with an older copy of the key store, and certifies that.
+func (k *Keeper) shredAgain(ctx context.Context, who Actor) error {
+	kn, err := k.readKnown(ctx)
+	if err != nil {
+		return err
+	}
+	for _, d := range kn.rows {
+		if _, gone := kn.keys[seal.Message.String()+"/"+d.period.String()]; gone || d.class != classContent || d.scope != "" || d.state != finished {
+			continue
+		}
+		d.state, d.by, d.note = begun, who.String(), "the keys came back with an older copy of the key store, and were destroyed again"
+		if err := k.begin(ctx, who, &d, nil, 1<<62); err != nil {
+			return err
+		}
+		k.c.Log.Warn("keys that were destroyed are in the key store again; they are destroyed again", "month", d.period)
 	}
 	return nil
 }
