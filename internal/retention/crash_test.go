@@ -72,14 +72,15 @@ func crashAt(t *testing.T, address string, at int64, kept bool) (failed, keyless
 	if kept {
 		stage = db.AfterCommit
 	}
-	h.fault = func(s db.Stage) error {
+	fault := func(s db.Stage) error {
 		if s == stage && n.Add(1) == at {
 			return broken
 		}
 		return nil
 	}
+	h.fault.Store(&fault)
 	h.run()
-	h.fault = nil
+	h.fault.Store(nil)
 	failed = n.Load() >= at
 	if _, err := h.ring.Seek(context.Background(), h.engine.OrganisationNumber(), seal.FieldPatientIdentifier, seal.PeriodOf(date("2026-01-10")), []byte("P1")); errors.Is(err, seal.ErrKeyMissing) {
 		keyless = h.count(`SELECT count(*) FROM disposal WHERE state = 3`) == 0

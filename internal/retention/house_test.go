@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -103,7 +104,7 @@ type house struct {
 	doors   map[string]*door
 	ward    *ward
 	sleep   func(context.Context, time.Duration) error
-	fault   func(db.Stage) error
+	fault   atomic.Pointer[func(db.Stage) error]
 
 	db     *db.DB
 	ring   *seal.Ring
@@ -129,8 +130,8 @@ func (h *house) start() {
 	cfg := dbtest.Config(h.t, h.address)
 	cfg.Now = h.clock.now
 	cfg.Fault = func(s db.Stage) error {
-		if h.fault != nil {
-			return h.fault(s)
+		if fault := h.fault.Load(); fault != nil {
+			return (*fault)(s)
 		}
 		return nil
 	}
