@@ -1,6 +1,6 @@
 # What the suites are and how to run them: CONTRIBUTING.md. All the work is done by tools/test.sh.
 
-SUITES = lint unit command race postgres interop faults
+SUITES = lint unit command race postgres interop fips faults
 
 .PHONY: test $(SUITES) prepare fuzz bench build help
 

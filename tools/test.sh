@@ -15,6 +15,7 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 step() { "$sum" step -suite lint -into "$results" -timeout 5m "$@"; }
+fips() { "$sum" step -suite fips -into "$results" "$@"; }
 run() { "$sum" run -into "$results" -elsewhere LAZARET_TEST_POSTGRES "$@"; }
 
 # tagged TAG: the directories and the tests of files that are built only with this tag.
@@ -61,6 +62,16 @@ suite_postgres() {
 
 suite_interop() {
 	run -suite interop -timeout 4m -- go test -count=1 -tags interop -timeout 3m ./interop/...
+}
+
+# Everything that encrypts, in a binary built with the certified version of Go's FIPS 140-3 module, which is on there; then the
+# command and the demo so, and at last the module of an ordinary build switched on.
+suite_fips() {
+	mapfile -t pkgs < <(ls -d internal/{seal,kms,audit,config,engine,backup} 2>/dev/null)
+	LAZARET_TEST_FIPS=on GOFIPS140=certified run -suite fips -timeout 5m -- go test -count=1 -short -timeout 4m "${pkgs[@]/#/./}"
+	GOFIPS140=certified fips -name 'the command, certified' -timeout 3m -- \
+		go test -count=1 -timeout 2m -run 'Scripts/(key|key_passphrase|demo_once)$' ./cmd/lazaret
+	LAZARET_TEST_FIPS=on GODEBUG=fips140=on fips -name 'switched on' -timeout 2m -- go test -count=1 -short -timeout 90s ./internal/seal
 }
 
 # kill -9 under load and what else breaks a machine; only the tests of the tagged files, for the others ran already.

@@ -14,7 +14,7 @@ import (
 // Keys says where the key that wraps all others is, and where the wrapped ones lie.
 type Keys struct {
 	Root    Root          `key:"root" doc:"The root key, which wraps the data keys; without it nothing stored can be read. Needed by the service. file:PATH (mode 0600), passphrase:env:NAME, passphrase:file:PATH or passphrase:prompt, credential:NAME (systemd), openbao:KEY or vault:KEY (with transit below), awskms:ARN."`
-	Former  []Root        `key:"former" doc:"Root keys that some data keys may still be under, after root was changed for another one. Remove them after \"lazaret key rotate root\"."`
+	Former  []Root        `key:"former" doc:"Root keys that some data keys may still be under, after root was changed for another one. The next start puts all data keys under root; remove these then."`
 	Store   File          `key:"store" doc:"The folder of the wrapped data keys. Not in the database, nor in its backups: a copied key cannot be destroyed."`
 	Grace   time.Duration `key:"grace" doc:"How long the service goes on with the data keys in memory when the root key is out of reach. After that nothing is taken, delivered or shown until it is back."`
 	Transit *Transit      `key:"transit" doc:"Where the transit engine of OpenBao or Vault is, for a root openbao:KEY or vault:KEY."`
@@ -160,7 +160,7 @@ func (k *checker) rootKey() {
 		k.met()
 	}
 	if len(keys.Former) > 0 {
-		k.add(Warning, "keys.former", "root keys that were replaced are still named", `run "lazaret key rotate root", then remove them here and destroy them`)
+		k.add(Warning, "keys.former", "root keys that were replaced are still named", `when "lazaret key status" shows that root-changed is done, remove them here and destroy them`)
 	}
 }
 
