@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -180,7 +181,8 @@ func TestTLSConnectionsEndWell(t *testing.T) {
 		if err := <-sent; err != nil {
 			t.Error(err)
 		}
-		if _, err := idle.Read(make([]byte, 1)); err != io.EOF {
+		// A server that has not read the end of the handshake when it drains leaves it unread, which resets.
+		if _, err := idle.Read(make([]byte, 1)); err != io.EOF && !errors.Is(err, syscall.ECONNRESET) {
 			t.Errorf("idle: %v", err)
 		}
 		idle.Close()
