@@ -55,6 +55,9 @@ type Log struct {
 	buf     []byte  // guarded by mu
 }
 
+// Migrate makes this room's tables, or brings them up to date. New does it too; it is for who owns the tables where the service does not.
+func Migrate(ctx context.Context, d *db.DB) error { return d.Migrate(ctx, "audit", schema) }
+
 // New opens the log and makes or updates its tables. It starts nothing.
 func New(ctx context.Context, c Config) (*Log, error) {
 	switch {
@@ -65,7 +68,7 @@ func New(ctx context.Context, c Config) (*Log, error) {
 	case c.Rand == nil:
 		return nil, errors.New("open audit log: Config.Rand is missing")
 	}
-	if err := c.DB.Migrate(ctx, "audit", schema); err != nil {
+	if err := Migrate(ctx, c.DB); err != nil {
 		return nil, fmt.Errorf("open audit log: %w", err)
 	}
 	l := &Log{keys: c.Keys, rand: c.Rand, engine: c.DB.Engine()}

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -183,6 +184,9 @@ func (s *postgresStore) backup(ctx context.Context, look func(*Tx, int64) error,
 		return connectError(err)
 	}
 	defer run.rollback()
+	if _, err := run.conn.Exec(ctx, setOrganisation, everyOrganisation); err != nil {
+		return connectError(err)
+	}
 	var snapshot string
 	var size int64
 	const export = `SELECT pg_export_snapshot(), pg_database_size(current_database())`
@@ -197,7 +201,12 @@ func (s *postgresStore) backup(ctx context.Context, look func(*Tx, int64) error,
 	if err != nil {
 		return err
 	}
-	cmd := a.command(ctx, "pg_dump", a.database, "--format=custom", "--compress=0", "--no-password", "--snapshot="+snapshot)
+	// Under a role that the row policies bind, a dump of no organisation would look like a dump of all. By the address: its options,
+	// where it has any, would overrule PGOPTIONS.
+	q := a.url.Query()
+	q.Set("options", strings.TrimSpace(q.Get("options")+" -c lazaret.organisation="+everyOrganisation))
+	a.setQuery(q)
+	cmd := a.command(ctx, "pg_dump", a.database, "--format=custom", "--compress=0", "--no-password", "--snapshot="+snapshot, "--enable-row-security")
 	out := &writer{w: w}
 	cmd.Stdout = out
 	said := &tail{}

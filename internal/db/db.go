@@ -24,6 +24,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -59,6 +60,8 @@ var (
 	ErrUnavailable = errors.New("the database is not available")
 	// ErrNoRows: a QueryRow found nothing.
 	ErrNoRows = errors.New("no such row")
+	// ErrNotMigrated: tables are missing or old, and this role may not make them. Who owns them must.
+	ErrNotMigrated = errors.New("the database lacks tables or changes of them, and this role may not make any")
 	// ErrInUse: another process holds this SQLite database.
 	ErrInUse = errors.New("another process runs on this database")
 )
@@ -95,6 +98,8 @@ type DB struct {
 	cfg   Config
 	store store
 	group group
+
+	org atomic.Int64 // see Confine; 0: not yet
 
 	mu      sync.Mutex
 	stopped error // set once; guarded by mu
@@ -166,6 +171,20 @@ func (d *DB) Now() time.Time { return d.cfg.Now().UTC().Truncate(time.Microsecon
 
 // NewID makes an identifier: UUID version 7 of this clock and this source of randomness.
 func (d *DB) NewID() ID { return NewID(d.cfg.Now(), d.cfg.Rand) }
+
+// Confine keeps every later transaction to the rows of one organisation. On PostgreSQL the server holds it to that, by the row
+// policies of the tables that have them (unless the role owns the tables or is a superuser: see [Examine]), and gives new rows of
+// those tables to the organisation. Before it, and on a connection of anybody else, such tables look empty. On SQLite, where one
+// process has the file for itself, it does nothing. A second organisation is an error: a group's transaction serves one.
+func (d *DB) Confine(organisation int64) error {
+	if organisation <= 0 {
+		return fmt.Errorf("confine the database: %d is no organisation", organisation)
+	}
+	if !d.org.CompareAndSwap(0, organisation) && d.org.Load() != organisation {
+		return errors.New("confine the database: it serves another organisation already")
+	}
+	return nil
+}
 
 // Read runs fn on one consistent snapshot. It may write nothing.
 func (d *DB) Read(ctx context.Context, fn func(*Tx) error) error {

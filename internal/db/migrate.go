@@ -25,7 +25,8 @@ type migration struct {
 // Migrate brings a room's tables up to date. files holds schema/NNNN_name.sql for both engines, or
 // schema/NNNN_name.sqlite.sql and schema/NNNN_name.postgres.sql where they differ. They run in the order of their names,
 // each once, forward only, under a lock that keeps other replicas waiting. A file that has run may not change: if it did,
-// the program and the database are not of one kind, and Migrate refuses.
+// the program and the database are not of one kind, and Migrate refuses. Where all have run nothing is asked of the role but to
+// read; where it may not make tables and some are missing, the error is ErrNotMigrated.
 func (d *DB) Migrate(ctx context.Context, room string, files fs.FS) error {
 	names, err := fs.Glob(files, "schema/*.sql")
 	if err != nil {
@@ -69,17 +70,11 @@ func apply(tx *Tx, ms []migration, now time.Time, script func(sql string) error)
 	if _, err := tx.Exec(createMigrations); err != nil {
 		return err
 	}
-	for _, m := range ms {
-		var sum string
-		err := tx.QueryRow(findMigration, []any{m.room, m.name}, &sum)
-		switch {
-		case err == nil && sum == m.sum:
-			continue
-		case err == nil:
-			return fmt.Errorf("%s has run in another form: this database belongs to another build of lazaret", m.name)
-		case !errors.Is(err, ErrNoRows):
-			return err
-		}
+	todo, err := pending(tx, ms)
+	if err != nil {
+		return err
+	}
+	for _, m := range todo {
 		if err := script(m.sql); err != nil {
 			return fmt.Errorf("%s: %w", m.name, err)
 		}
@@ -88,6 +83,23 @@ func apply(tx *Tx, ms []migration, now time.Time, script func(sql string) error)
 		}
 	}
 	return nil
+}
+
+// pending is what has not run yet.
+func pending(tx *Tx, ms []migration) (todo []migration, err error) {
+	for _, m := range ms {
+		var sum string
+		err := tx.QueryRow(findMigration, []any{m.room, m.name}, &sum)
+		switch {
+		case errors.Is(err, ErrNoRows):
+			todo = append(todo, m)
+		case err != nil:
+			return nil, err
+		case sum != m.sum:
+			return nil, fmt.Errorf("%s has run in another form: this database belongs to another build of lazaret", m.name)
+		}
+	}
+	return todo, nil
 }
 
 func (s *sqliteStore) migrate(ctx context.Context, ms []migration, now time.Time) error {
@@ -116,6 +128,9 @@ func (s *postgresStore) migrate(ctx context.Context, ms []migration, now time.Ti
 	defer conn.Release()
 	run := &postgresTx{conn: conn.Conn()}
 	tx := &Tx{db: s.db, ctx: ctx, now: now, run: run}
+	if done, err := s.migrated(tx, ms); done || err != nil {
+		return err
+	}
 	if _, err := run.conn.Exec(ctx, "BEGIN"); err != nil {
 		return err
 	}
@@ -132,4 +147,24 @@ func (s *postgresStore) migrate(ctx context.Context, ms []migration, now time.Ti
 	}
 	_, err = run.conn.Exec(ctx, "COMMIT")
 	return err
+}
+
+// migrated says whether all have run. A role that only works in the tables, and may not make them, gets no further.
+func (s *postgresStore) migrated(tx *Tx, ms []migration) (bool, error) {
+	var begun, may bool
+	const look = `SELECT to_regclass('schema_migration') IS NOT NULL, coalesce(has_schema_privilege(current_schema(), 'CREATE'), false)`
+	if err := tx.QueryRow(look, nil, &begun, &may); err != nil {
+		return false, err
+	}
+	todo := ms
+	if begun {
+		var err error
+		if todo, err = pending(tx, ms); err != nil {
+			return false, err
+		}
+	}
+	if len(todo) > 0 && !may {
+		return false, fmt.Errorf("%w: %s", ErrNotMigrated, todo[0].name)
+	}
+	return len(todo) == 0, nil
 }

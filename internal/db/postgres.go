@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 
@@ -70,6 +71,26 @@ func (s *postgresStore) close() error {
 // The lock on the line is held until the commit: so numbers become visible in order, on any number of replicas.
 const lockLine = `SELECT next, tree_size, tree FROM line WHERE id = 1 FOR UPDATE`
 
+// Who may be seen in the rows of this transaction. It travels with BEGIN, so that it costs no round trip, and ends with the
+// transaction, so that a connection that goes back to a pool, ours or one in between, carries nothing on.
+const setOrganisation = `SELECT set_config('lazaret.organisation', $1, true)`
+
+// everyOrganisation is what the policies know as "all": for what is about the database as a whole, a backup above all.
+const everyOrganisation = "0"
+
+// begin opens a transaction, and asks for the line in the same round trip where one is wanted.
+func (s *postgresStore) begin(ctx context.Context, run *postgresTx, begin string, line *Line) error {
+	b := &pgx.Batch{}
+	b.Queue(begin)
+	if n := s.db.org.Load(); n != 0 {
+		b.Queue(setOrganisation, strconv.FormatInt(n, 10))
+	}
+	if line != nil {
+		b.Queue(lockLine).QueryRow(func(row pgx.Row) error { return row.Scan(&line.Next, &line.TreeSize, &line.Tree) })
+	}
+	return run.conn.SendBatch(ctx, b).Close()
+}
+
 func (s *postgresStore) write(ctx context.Context, tx *Tx, fn func() error) error {
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
@@ -79,10 +100,7 @@ func (s *postgresStore) write(ctx context.Context, tx *Tx, fn func() error) erro
 	run := &postgresTx{conn: conn.Conn()}
 	tx.run = run
 	line := &Line{}
-	begin := &pgx.Batch{}
-	begin.Queue("BEGIN")
-	begin.Queue(lockLine).QueryRow(func(row pgx.Row) error { return row.Scan(&line.Next, &line.TreeSize, &line.Tree) })
-	if err := run.conn.SendBatch(ctx, begin).Close(); err != nil {
+	if err := s.begin(ctx, run, "BEGIN", line); err != nil {
 		return run.failed(err)
 	}
 	line.First = line.Next
@@ -122,7 +140,8 @@ func (s *postgresStore) read(ctx context.Context, tx *Tx, fn func() error) error
 	}
 	defer conn.Release()
 	run := &postgresTx{conn: conn.Conn()}
-	if _, err := run.conn.Exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"); err != nil {
+	if err := s.begin(ctx, run, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", nil); err != nil {
+		run.rollback()
 		return err
 	}
 	tx.run = run

@@ -39,9 +39,12 @@ func parseAddress(raw string) (*address, error) {
 			q.Del(name)
 		}
 	}
-	a.url.RawQuery = q.Encode()
+	a.setQuery(q)
 	return a, nil
 }
+
+// setQuery writes a space as %20: PostgreSQL's programs take a plus sign for itself.
+func (a *address) setQuery(q url.Values) { a.url.RawQuery = strings.ReplaceAll(q.Encode(), "+", "%20") }
 
 // at is the address of another database of the same server, as our driver takes it.
 func (a *address) at(database string) string {

@@ -225,7 +225,7 @@ func (e *NotSent) Unwrap() error { return e.Err }
 
 // register gives organisation, channels and destinations their numbers, and writes down what is new about them.
 func (e *Engine) register(ctx context.Context) error {
-	return e.db.Commit(ctx, 0, func(tx *db.Tx) error {
+	err := e.db.Commit(ctx, 0, func(tx *db.Tx) error {
 		org, err := number(tx, `SELECT number FROM organisation WHERE name = $1`, []any{e.cfg.Organisation}, func(n int64) error {
 			_, err := tx.Exec(`INSERT INTO organisation (number, id, name) VALUES ($1, $2, $3)`, n, e.db.NewID(), e.cfg.Organisation)
 			return err
@@ -241,6 +241,10 @@ func (e *Engine) register(ctx context.Context) error {
 		}
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	return e.db.Confine(e.org)
 }
 
 // number looks a name's number up, or gives it the next one.

@@ -80,6 +80,9 @@ type Engine struct {
 	switching sync.Mutex // one start, stop, pause or resume at a time
 }
 
+// Migrate makes this room's tables, or brings them up to date. New does it too; it is for who owns the tables where the service does not.
+func Migrate(ctx context.Context, d *db.DB) error { return d.Migrate(ctx, "engine", schema) }
+
 // New prepares the tables, gives every channel and destination its number, and records the revisions that are new. It starts
 // nothing yet.
 func New(ctx context.Context, c Config) (*Engine, error) {
@@ -102,7 +105,7 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 	if e.replica.IsZero() {
 		e.replica = c.DB.NewID()
 	}
-	if err := c.DB.Migrate(ctx, "engine", schema); err != nil {
+	if err := Migrate(ctx, c.DB); err != nil {
 		return nil, err
 	}
 	for i := range c.Channels {

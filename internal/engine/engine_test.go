@@ -24,6 +24,7 @@ import (
 	"github.com/lazaret-health/lazaret/internal/db"
 	"github.com/lazaret-health/lazaret/internal/db/dbtest"
 	"github.com/lazaret-health/lazaret/internal/engine"
+	"github.com/lazaret-health/lazaret/internal/retention"
 	"github.com/lazaret-health/lazaret/internal/seal"
 )
 
@@ -275,7 +276,7 @@ func mustAnswer(t *testing.T, answer string, err error, code string) hl7.AckResu
 
 // each runs a test on each database.
 func each(t *testing.T, test func(t *testing.T, address, keys string)) {
-	dbtest.Each(t, func(t *testing.T, address string) { test(t, address, t.TempDir()) })
+	dbtest.Each(t, func(t *testing.T, address string) { test(t, address, t.TempDir()) }, audit.Migrate, engine.Migrate, retention.Migrate)
 }
 
 func TestAMessageArrivesAsItCame(t *testing.T) {

@@ -21,7 +21,7 @@ import (
 // Every commit of a disposal fails once, and once its answer is lost. Whatever was reached, the next start finishes it, and
 // there is one certificate that counts all of it.
 func TestADisposalIsFinishedWhereverItStops(t *testing.T) {
-	dbtest.Each(t, func(t *testing.T, address string) {
+	each(t, func(t *testing.T, address string) {
 		for _, kept := range []bool{false, true} {
 			t.Run(fmt.Sprintf("kept=%v", kept), func(t *testing.T) {
 				begunAtLeastOnce := false
@@ -117,7 +117,7 @@ func TestARunGoesOnBehindItsBatches(t *testing.T) {
 	part.Channels = []retention.Channel{{Name: "lab", Content: retention.Span{}, Rejected: days(90)}}
 	for name, policy := range map[string]retention.Policy{"a month": ninety(), "a channel's part": part} {
 		t.Run(name, func(t *testing.T) {
-			dbtest.Each(t, func(t *testing.T, address string) {
+			each(t, func(t *testing.T, address string) {
 				h := build(t, address, newClock("2026-01-10"), policy)
 				const all = 450
 				for i := range all {
@@ -212,7 +212,7 @@ func TestARestoredCopyIsDisposedOfAgain(t *testing.T) {
 
 // A key store from before a disposal that takes the present one's place brings keys back. They go again.
 func TestARestoredKeyStoreIsShreddedAgain(t *testing.T) {
-	dbtest.Each(t, func(t *testing.T, address string) {
+	each(t, func(t *testing.T, address string) {
 		h := build(t, address, newClock("2026-01-10"), ninety())
 		h.fill("adt", "2026-01-10", 3)
 		older := t.TempDir()
@@ -263,7 +263,7 @@ func TestARestoredKeyStoreIsShreddedAgain(t *testing.T) {
 
 // What waits for delivery when a month's keys are destroyed by hand is set aside, and the queue goes on.
 func TestKeysDestroyedByHand(t *testing.T) {
-	dbtest.Each(t, func(t *testing.T, address string) {
+	each(t, func(t *testing.T, address string) {
 		h := build(t, address, newClock("2026-01-10"), retention.Policy{})
 		h.ward.away = true
 		id := h.send("adt", "C1", "P1", "ADT^A01")

@@ -116,6 +116,12 @@ type house struct {
 
 var who = retention.Actor{OSUser: "invented", Program: "test"}
 
+// each runs a suite on each database; on PostgreSQL as the role of the service, which does not own the tables.
+func each(t *testing.T, suite func(t *testing.T, address string)) {
+	t.Helper()
+	dbtest.Each(t, suite, audit.Migrate, engine.Migrate, retention.Migrate)
+}
+
 func build(t testing.TB, address string, c *clock, p retention.Policy) *house {
 	h := &house{t: t, address: address, dir: t.TempDir(), clock: c, policy: p, ward: &ward{},
 		sleep: func(ctx context.Context, _ time.Duration) error { return ctx.Err() }}

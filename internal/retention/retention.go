@@ -109,6 +109,9 @@ func (a Actor) entry(org uint32, e audit.Entry) audit.Entry {
 	return e
 }
 
+// Migrate makes this room's tables, or brings them up to date. New does it too; it is for who owns the tables where the service does not.
+func Migrate(ctx context.Context, d *db.DB) error { return d.Migrate(ctx, "retention", schema) }
+
 // New prepares the tables. It starts nothing.
 func New(ctx context.Context, c Config) (*Keeper, error) {
 	switch {
@@ -122,7 +125,7 @@ func New(ctx context.Context, c Config) (*Keeper, error) {
 	if err := c.Policy.check(); err != nil {
 		return nil, fmt.Errorf("retention: %w", err)
 	}
-	if err := c.DB.Migrate(ctx, "retention", schema); err != nil {
+	if err := Migrate(ctx, c.DB); err != nil {
 		return nil, err
 	}
 	return &Keeper{c: c, asked: make(chan Actor, 1)}, nil

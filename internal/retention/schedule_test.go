@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/lazaret-health/lazaret/internal/db"
-	"github.com/lazaret-health/lazaret/internal/db/dbtest"
 	"github.com/lazaret-health/lazaret/internal/retention"
 )
 
@@ -30,7 +29,7 @@ func TestTheScheduleDoesNotDestroyByMistake(t *testing.T) {
 		{"day after day it goes when it is due", []step{{"2026-04-10", false, 6}, {"2026-05-01", false, 6}, {"2026-05-02", false, 0}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			dbtest.Each(t, func(t *testing.T, address string) {
+			each(t, func(t *testing.T, address string) {
 				h := build(t, address, newClock("2026-01-10"), ninety())
 				h.fill("adt", "2026-01-10", 6)
 				for _, s := range c.steps {
@@ -57,7 +56,7 @@ func TestTheScheduleDoesNotDestroyByMistake(t *testing.T) {
 }
 
 func TestOneRunAtATime(t *testing.T) {
-	dbtest.Each(t, func(t *testing.T, address string) {
+	each(t, func(t *testing.T, address string) {
 		h := build(t, address, newClock("2026-01-10"), ninety())
 		h.fill("adt", "2026-01-10", 3)
 		h.clock.set("2026-06-01")
@@ -89,7 +88,7 @@ func (h *house) run2() {
 
 // Of two replicas one disposes. When it dies, its lease runs out.
 func TestOneReplicaDisposes(t *testing.T) {
-	dbtest.Each(t, func(t *testing.T, address string) {
+	each(t, func(t *testing.T, address string) {
 		h := build(t, address, newClock("2026-01-10"), ninety())
 		if h.db.Engine() != db.PostgreSQL {
 			return // SQLite has one process

@@ -17,7 +17,7 @@ import (
 )
 
 func TestAMonthGoesKeysFirst(t *testing.T) {
-	dbtest.Each(t, func(t *testing.T, address string) {
+	each(t, func(t *testing.T, address string) {
 		h := build(t, address, newClock("2026-01-10"), ninety())
 		old := h.fill("adt", "2026-01-10", 5)
 		old = append(old, h.fill("lab", "2026-01-31", 3)...)
@@ -99,7 +99,7 @@ func TestAMonthGoesKeysFirst(t *testing.T) {
 
 // What lies in an older copy of the database opens with the keys of then, and not with today's.
 func TestAnOlderCopyStaysShut(t *testing.T) {
-	dbtest.Each(t, func(t *testing.T, address string) {
+	each(t, func(t *testing.T, address string) {
 		h := build(t, address, newClock("2026-01-10"), ninety())
 		ids := h.fill("adt", "2026-01-10", 3)
 		type sealed struct {
@@ -195,7 +195,7 @@ func TestWhatStays(t *testing.T) {
 			}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			dbtest.Each(t, func(t *testing.T, address string) {
+			each(t, func(t *testing.T, address string) {
 				h := build(t, address, newClock("2026-01-10"), c.policy)
 				ids := append(h.fill("adt", "2026-01-10", 3), h.fill("lab", "2026-01-11", 3)...)
 				if c.prepare != nil {
@@ -248,7 +248,7 @@ func (h *house) hold(r retention.HoldRequest) retention.HoldResult {
 }
 
 func TestHolds(t *testing.T) {
-	dbtest.Each(t, func(t *testing.T, address string) {
+	each(t, func(t *testing.T, address string) {
 		h := build(t, address, newClock("2026-01-10"), ninety())
 		ids := h.fill("adt", "2026-01-10", 2)
 		ctx := context.Background()
@@ -303,7 +303,7 @@ func TestHolds(t *testing.T) {
 }
 
 func TestMetadataAndAuditDetailsGoAfterYears(t *testing.T) {
-	dbtest.Each(t, func(t *testing.T, address string) {
+	each(t, func(t *testing.T, address string) {
 		p := ninety()
 		p.Metadata, p.AuditDetails = years(2), years(6)
 		h := build(t, address, newClock("2026-01-10"), p)

@@ -23,12 +23,26 @@ import (
 // Variable names the environment variable that holds the address of the PostgreSQL server.
 const Variable = "LAZARET_TEST_POSTGRES"
 
-// Each runs the suite once a database, as a subtest named after the engine. address is where an empty database is.
-func Each(t *testing.T, suite func(t *testing.T, address string)) {
+// A Room makes its tables, as audit.Migrate does.
+type Room func(context.Context, *db.DB) error
+
+// Each runs the suite once a database, as a subtest named after the engine. address is where an empty database is. Where rooms are
+// given, PostgreSQL's has their tables already, made by their owner, and the address is that of the role of the service: so the suite
+// runs with no more rights than docs/sql gives, and behind the row policies.
+func Each(t *testing.T, suite func(t *testing.T, address string), rooms ...Room) {
 	t.Run("SQLite", func(t *testing.T) { suite(t, SQLite(t)) })
-	if os.Getenv(Variable) != "" {
-		t.Run("PostgreSQL", func(t *testing.T) { suite(t, PostgreSQL(t)) })
+	if os.Getenv(Variable) == "" {
+		return
 	}
+	t.Run("PostgreSQL", func(t *testing.T) {
+		if rooms == nil {
+			suite(t, PostgreSQL(t))
+			return
+		}
+		s := Roles(t)
+		s.Migrate(t, rooms...)
+		suite(t, s.App)
+	})
 }
 
 // SQLite returns the address of a database that does not exist yet.
