@@ -21,13 +21,13 @@ type postgresStore struct {
 	pool *pgxpool.Pool
 }
 
-func openPostgres(ctx context.Context, d *DB, url string) (*postgresStore, error) {
+// postgresConfig is how every connection of ours is made.
+func postgresConfig(url string) (*pgxpool.Config, error) {
 	cfg, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		// The parser's text repeats the address without its password; still, only what we know to be harmless goes on.
 		return nil, errors.New("the address is not understood; its form is postgres://USER@HOST:PORT/DATABASE?sslmode=verify-full")
 	}
-	cfg.MaxConns = int32(d.cfg.Readers + 2)
 	cfg.ConnConfig.RuntimeParams["application_name"] = "lazaret"
 	cfg.ConnConfig.RuntimeParams["timezone"] = "UTC"
 	// An acknowledgement means safe: no server default may make a commit return before its record is on disk.
@@ -35,6 +35,15 @@ func openPostgres(ctx context.Context, d *DB, url string) (*postgresStore, error
 	if cfg.ConnConfig.ConnectTimeout == 0 {
 		cfg.ConnConfig.ConnectTimeout = 10 * time.Second
 	}
+	return cfg, nil
+}
+
+func openPostgres(ctx context.Context, d *DB, url string) (*postgresStore, error) {
+	cfg, err := postgresConfig(url)
+	if err != nil {
+		return nil, err
+	}
+	cfg.MaxConns = int32(d.cfg.Readers + 2)
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		return nil, err
