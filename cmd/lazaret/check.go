@@ -10,13 +10,16 @@ import (
 	"github.com/lazaret-health/lazaret/internal/config"
 )
 
-const checkHelp = `Read the configuration and say what is wrong, unsafe or not in force. Nothing is changed and nothing is connected to.
+const checkHelp = `Read the configuration and say what is wrong, unsafe or not in force. Nothing is changed, and but for --database nothing is
+connected to.
 
-Usage: lazaret check [--config FILE] [--strict] [--json]
+Usage: lazaret check [--config FILE] [--database] [--strict] [--json]
        lazaret check --schema
 
     --config FILE   the configuration; else lazaret.yaml here, else /etc/lazaret/lazaret.yaml.
                     The files of lazaret.d beside it belong to it
+    --database      connect to PostgreSQL and look at the server and at what our role may do there; a "note" is what could not be
+                    seen. "lazaret serve" does so at each start
     --strict        warnings count too
     --json          the findings as JSON
     --schema        print the JSON Schema of the configuration, for editors
@@ -27,6 +30,7 @@ error (with --strict: anything at all), else 0.
 Examples:
     lazaret check --config /etc/lazaret/lazaret.yaml
     lazaret check --strict || exit 1                     in a pipeline that rolls configurations out
+    lazaret check --database                             is the database's server as docs/postgresql.md has it?
     lazaret check --schema > lazaret.schema.json
 `
 
@@ -41,9 +45,10 @@ type finding struct {
 	Next   string       `json:"next,omitempty"`
 }
 
-func (p *program) check(_ context.Context, args []string) error {
+func (p *program) check(ctx context.Context, args []string) error {
 	f := newFlags("check")
 	path, strict := f.String("config", "", ""), f.Bool("strict", false, "")
+	database := f.Bool("database", false, "")
 	asJSON, schema := f.Bool("json", false, ""), f.Bool("schema", false, "")
 	if err := f.noArguments(args); err != nil {
 		return err
@@ -56,11 +61,17 @@ func (p *program) check(_ context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	if *database {
+		if c, err := config.Load(*path); err == nil { // what does not load is in the list already
+			list = append(list, databaseFindings(ctx, c)...)
+		}
+	}
 	failures, warnings := 0, 0
 	for _, one := range list {
-		if one.Level == config.Error {
+		switch one.Level {
+		case config.Error:
 			failures++
-		} else {
+		case config.Warning:
 			warnings++
 		}
 	}

@@ -72,6 +72,7 @@ func commands() []command {
 		{name: "channel", brief: "list, start and stop channels; pause and resume destinations", help: channelHelp, nested: channelCommands()},
 		{name: "key", brief: "keys: status, check, rotate, shred, recovery copy", help: keyHelp, nested: keyCommands()},
 		{name: "retention", brief: "how long what is kept: plan, run, holds, certificates", help: retentionHelp, nested: retentionCommands()},
+		{name: "migrate", brief: "make the tables as who owns them: PostgreSQL with separate roles", help: migrateHelp, run: (*program).migrate},
 		{name: "bench", brief: "durable throughput beside this machine's own limits", help: benchHelp, run: (*program).bench},
 		{name: "version", brief: "what this binary is", help: versionHelp, run: (*program).version},
 		{name: "help", brief: "this text, or that of a command", help: helpHelp, run: (*program).help},

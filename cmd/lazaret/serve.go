@@ -42,7 +42,7 @@ func (p *program) serve(ctx context.Context, args []string) error {
 	}
 	s, err := p.openService(ctx, c, log)
 	if err != nil {
-		return err
+		return migrated(err)
 	}
 	if s.newRoot != "" {
 		p.say("lazaret: made the root key %s", clean(s.newRoot))

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/VictoriaMetrics/metrics"
 	"golang.org/x/sync/errgroup"
@@ -110,6 +111,9 @@ func (p *program) openDatabase(ctx context.Context, s *service) error {
 			return fmt.Errorf("make the database's folder: %w", err)
 		}
 	}
+	if err := examineDatabase(ctx, s.cfg, s.log); err != nil {
+		return err
+	}
 	s.db, err = db.Open(ctx, db.Config{URL: url, Now: p.now, Rand: p.rand, Log: s.log, Stopped: func(err error) {
 		// Linux may call the next fsync good although the failed one's pages never reached the disk. So nothing may be
 		// acknowledged any more, and a stop in good order would do just that.
@@ -184,6 +188,12 @@ func (s *service) record(ctx context.Context, what audit.Event) error {
 			Program: e.Program, OSUser: e.OSUser, ResourceType: "root-key"})
 	}
 	return s.db.Commit(ctx, 512*len(list), func(tx *db.Tx) error {
+		// How many changes of tables there have been: "lazaret migrate", which makes them, has no keys and writes no entry.
+		made, err := tx.Migrations()
+		if err != nil {
+			return err
+		}
+		list[0].Details = append(slices.Clip(e.Details), audit.Int("table_changes", int64(len(made))))
 		for _, e := range list {
 			if _, err := s.audit.Append(tx, e); err != nil {
 				return err
