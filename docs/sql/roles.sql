@@ -22,9 +22,16 @@ BEGIN
     END LOOP;
 END $$;
 
--- A service that may become the owner is the owner.
-REVOKE lazaret_owner FROM lazaret_app;
-REVOKE lazaret_owner, lazaret_app FROM lazaret_auditor;
+-- A service that may become the owner is the owner, and an auditor who may become the service reads messages.
+DO $$
+DECLARE
+    of RECORD;
+BEGIN
+    FOR of IN SELECT r.rolname AS role, m.rolname AS member FROM pg_auth_members a JOIN pg_roles r ON r.oid = a.roleid
+        JOIN pg_roles m ON m.oid = a.member WHERE m.rolname IN ('lazaret_app', 'lazaret_auditor') LOOP
+        EXECUTE format('REVOKE %I FROM %I', of.role, of.member);
+    END LOOP;
+END $$;
 
 -- What the service sends are sealed values, but beside them stand times, message types and the names of peers. So that no
 -- setting for the whole server brings them into its log, where Lazaret's retention does not reach:
